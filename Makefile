@@ -1,0 +1,39 @@
+# Runs the usual commands; cmake and its presets do the work. Each target sets up what it needs.
+
+.PHONY: verify test sanitize tidy format check-format clean
+
+sources = git ls-files '*.hpp' '*.cpp'
+
+verify: ## judge the device dumps that the project ships
+	cmake/setup.sh
+	cmake --preset release
+	cmake --build --preset release --target attest
+	build/release/attest verify data/device/*.h5
+
+test:
+	cmake/setup.sh
+	cmake --preset release
+	cmake --build --preset release
+	ctest --preset release
+
+sanitize: ## the tests once more, with assertions and sanitizers
+	cmake/setup.sh
+	cmake --preset debug
+	cmake --build --preset debug
+	ctest --preset debug
+
+tidy:
+	cmake/setup.sh developer
+	cmake --preset tidy
+	cmake --build --preset tidy
+
+format:
+	cmake/setup.sh developer
+	$(sources) | xargs clang-format -i
+
+check-format:
+	cmake/setup.sh developer
+	$(sources) | xargs clang-format --dry-run --Werror
+
+clean:
+	rm -rf build

@@ -1,0 +1,53 @@
+// What one attention problem is: the options that give it its meaning and the tensors that it reads.
+#pragma once
+
+#include "core/view.hpp"
+
+namespace attest {
+
+/// The diagonal runs through key `diagonal(i)` of query row i; causal rows see the keys up to it.
+///   top_left      past + i               row 0 sees the first key that does not belong to the past
+///   bottom_right  Sk - Sq + i            the last row sees the last key
+///   none          no limit; windows and ALiBi then use the bottom-right diagonal
+enum class Causal { none, top_left, bottom_right };
+
+/// The output of a row that may attend to no key and has no sink: 0, NaN, or the mean of V over all keys.
+enum class EmptyRow { zero, nan, mean_v };
+
+/// score(i, j) = softcap(scale * q_i . k_j) + alibi(i, j) + bias(i, j), -inf where row i may not attend to
+/// key j, with softcap(x) = c tanh(x / c) and alibi(i, j) = -slope |diagonal(i) - j|.
+struct AttentionSpec {
+  Causal causal;
+  double scale;
+  Index window_left;   // keys visible before the diagonal; -1 = all
+  Index window_right;  // keys visible after the diagonal; -1 = all
+  double softcap;      // c; 0 = off
+  EmptyRow empty_row;
+};
+
+/// One sequence. Query head h reads key/value head h / (Hq / Hkv). Views that were not given are empty.
+struct AttentionInputs {
+  View<const double, 3> q;             // [Hq, Sq, D]
+  View<const double, 3> k;             // [Hkv, Sk, D]
+  View<const double, 3> v;             // [Hkv, Sk, E]
+  View<const double, 3> mask;          // [Hq, Sq, Sk], not 0 = may attend; optional
+  View<const double, 3> bias;          // [Hq, Sq, Sk]; optional
+  View<const double, 1> alibi_slopes;  // [Hq]; optional
+  View<const double, 1> sink;          // [Hq], a score that takes weight and carries no value; optional
+  Index past = 0;                      // how many of the Sk keys stand before the sequence of the queries
+
+  Index q_heads() const { return q.extent(0); }
+  Index kv_heads() const { return k.extent(0); }
+  Index queries() const { return q.extent(1); }
+  Index keys() const { return k.extent(1); }
+  Index qk_width() const { return q.extent(2); }
+  Index v_width() const { return v.extent(2); }
+  Index group() const { return q_heads() / kv_heads(); }  // query heads that share a key/value head
+  Index kv_head(Index h) const { return h / group(); }
+};
+
+inline Index diagonal(const AttentionSpec& spec, const AttentionInputs& in, Index i) {
+  return i + (spec.causal == Causal::top_left ? in.past : in.keys() - in.queries());
+}
+
+}  // namespace attest

@@ -1,0 +1,54 @@
+// An emulated attention kernel: it rounds where a contract says that a device rounds, and errs where a broken
+// kernel errs. Shares no code with the reference or the bounds.
+#pragma once
+
+#include <vector>
+
+#include "core/attention.hpp"
+#include "core/dtype.hpp"
+#include "tests/emulate/sums.hpp"
+
+namespace attest::emulate {
+
+enum class Algorithm {
+  flash1,   // normalises after every tile
+  flash2,   // normalises once, at the end
+  standard  // whole rows; stores normalised weights
+};
+
+/// What a broken kernel does. The tile that something happens to is the second one that the second block of
+/// rows of head 0 visits.
+struct Mistakes {
+  Index diagonal_shift = 0;
+  bool heads_modulo = false;  // query head h reads key/value head h % Hkv
+  bool scores_in_bfloat16 = false;
+  bool drops_tile = false, repeats_tile = false, misses_rescale = false;
+  bool attends_to_padding = false;  // keys of zeros that fill up the last tile take weight
+  bool drops_delta = false, forgets_scale_of_dk = false, drops_tile_of_dq = false;
+};
+
+struct Kernel {
+  Algorithm algorithm = Algorithm::flash2;
+  Index tile = 32;                 // keys, and query rows
+  bool reversed = false;           // visits the last tile first
+  Index splits = 1;                // keys shared by so many workers, whose results are merged
+  DType p_dtype = DType::float16;  // of the stored weights and of dS
+  Adder qk{}, pv{};
+  bool ds_from_stored_p = false;
+  bool ds_is_scaled = false;               // dS is multiplied by the scale before it is stored
+  bool stores_gradients_per_head = false;  // the shares of query heads in dk, dv and dbias are rounded first
+  Mistakes mistakes{};
+};
+
+/// Row-major, as stored: o, dq, dk, dv, dbias in the element type, p in Kernel::p_dtype, the rest in float32,
+/// or in float64 if that is the element type. dbias lies like the data of in.bias. Gradients are empty
+/// without d_o; s and p are those of the standard algorithm.
+struct Results {
+  std::vector<double> o, lse, m, l, s, p, dq, dk, dv, dbias, dsink;
+};
+
+/// One sequence. Inputs are values of the element type; empty rows give 0.
+Results run(const Kernel& kernel, const AttentionSpec& spec, const AttentionInputs& in,
+            View<const double, 3> d_o, DType element);
+
+}  // namespace attest::emulate

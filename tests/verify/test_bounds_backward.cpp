@@ -1,0 +1,274 @@
+// The backward bounds against emulated kernels, and what a gradient is judged from.
+#include <omp.h>
+
+#include <cmath>
+#include <map>
+#include <numbers>
+#include <set>
+
+#include "tests/catch.hpp"
+#include "tests/emulate/judged.hpp"
+#include "verify/op.hpp"
+
+namespace {
+
+using namespace attest;
+using namespace attest::emulate;
+
+const std::vector<std::string> gradients = {"dq", "dk", "dv", "dbias", "dsink"};
+
+void check_honest(const Case& c, bool must_pass, std::map<std::string, Worst>& worst) {
+  const CaseFindings findings = judged(c);
+  INFO(summary(findings));
+  CHECK(findings.verdict != Verdict::fail);
+  if (must_pass) CHECK(findings.verdict == Verdict::pass);
+  for (const OutputFindings& o : findings.outputs) {
+    CHECK(o.worst_ratio <= 1);
+    CHECK(o.worst_rigorous_ratio <= 1);
+    worst[o.name].take(o);
+  }
+}
+
+Setup setup_of(DType element) {
+  Setup setup;
+  setup.element = element;
+  setup.queries = setup.keys = 150;
+  setup.width = setup.v_width = 64;
+  return setup;
+}
+
+Kernel kernel_for(DType element) {
+  Kernel kernel = honest_kernels(element)[0].kernel;
+  kernel.tile = 32;
+  return kernel;
+}
+
+std::set<std::string> failing(const Case& c) {
+  const CaseFindings findings = judged(c);
+  UNSCOPED_INFO(summary(findings));
+  std::set<std::string> names;
+  for (const OutputFindings& o : findings.outputs) {
+    if (o.verdict == Verdict::fail) names.insert(o.name);
+  }
+  return names;
+}
+
+std::set<std::string> failing(std::string_view fault, DType element) {
+  return failing(faulty_dump_of(setup_of(element), kernel_for(element), fault_named(fault), true));
+}
+
+using Names = std::set<std::string>;
+
+}  // namespace
+
+TEST_CASE("no kernel that keeps its contract exceeds a gradient's bound, and the bounds are tight") {
+  const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32, DType::float64);
+  std::map<std::string, Worst> worst;
+  for (const auto& [name, kernel] : honest_kernels(element)) {
+    for (const Distribution distribution : all_distributions) {
+      for (const Index length : {1, 17, 70, 130}) {
+        Setup setup;
+        setup.element = element;
+        setup.distribution = distribution;
+        setup.queries = setup.keys = length;
+        setup.kv_heads = length == 70 ? 1 : 2;
+        setup.seed = static_cast<std::uint64_t>(length);
+        if (length == 130 && distribution != Distribution::normal && distribution != Distribution::spiky)
+          continue;
+        INFO(name << ": " << setup.text());
+        // The score of a single key has no gradient.
+        check_honest(dump_of(setup, kernel, true), distribution == Distribution::normal && length > 1, worst);
+      }
+    }
+  }
+  const int bits = format_of(element).bits;
+  for (const std::string name : {"dq", "dk", "dv"}) {
+    CHECK(worst[name].ratio > (bits == 16 ? 0.3 : bits == 32 ? 0.05 : 0.01));
+  }
+}
+
+TEST_CASE("masks, windows, softcap, biases, sinks and shared heads keep to the gradients' bounds") {
+  const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32, DType::float64);
+  std::map<std::string, Worst> worst;
+  for (const Setup& setup : setups_with_features(element)) {
+    for (const auto& [name, kernel] : honest_kernels(element)) {
+      INFO(name << ": " << setup.text());
+      check_honest(dump_of(setup, kernel, true), true, worst);
+    }
+  }
+  CHECK(worst.contains("dbias"));
+  CHECK(worst.contains("dsink"));
+}
+
+TEST_CASE("a sink whose weight underflows may get no gradient") {
+  Setup setup;
+  setup.has_sink = true;
+  setup.distribution = Distribution::large;
+  setup.queries = 1;
+  setup.spec.scale = 0.15;  // weights of the sinks below the normal numbers of float32
+  bool has_tiny = false;
+  for (setup.seed = 1; setup.seed <= 12; ++setup.seed) {
+    const Case c = dump_of(setup, honest_kernels(setup.element)[0].kernel, true);
+    const CaseFindings findings = judged(c);
+    const OutputFindings& dsink = output(findings, "dsink");
+    has_tiny |= dsink.want != 0 && dsink.got == 0;
+    INFO(setup.text() << ": " << summary(findings));
+    CHECK(dsink.worst_ratio <= 1);
+  }
+  CHECK(has_tiny);
+}
+
+TEST_CASE("repeated keys repeat the rounding of the stored weights that dS is made of") {
+  Setup setup;
+  setup.element = GENERATE(DType::float16, DType::bfloat16);
+  setup.distribution = Distribution::repeated_keys;
+  setup.queries = 16;
+  setup.keys = 300;
+  setup.spec.scale = 1;
+  setup.has_sink = true;  // without one, the errors of a row's weights nearly cancel in dq
+  const Kernel whole_rows = honest_kernels(setup.element)[3].kernel;
+  for (const std::uint64_t seed : {41, 43}) {
+    setup.seed = seed;
+    const CaseFindings findings = judged(dump_of(setup, whole_rows, true));
+    INFO(setup.text() << ": " << summary(findings));
+    CHECK(output(findings, "dq").worst_ratio <= 1);
+  }
+}
+
+TEST_CASE("the error of delta adds up in the gradient of a bias that broadcasts over the keys") {
+  Setup setup;
+  setup.width = 16;
+  const DType element = GENERATE(DType::float16, DType::bfloat16);
+  const bool has_forward = GENERATE(true, false);
+  setup.element = element;
+  setup.bias_shape = {1, 2, 70, 1};
+  for (const Distribution distribution : {Distribution::normal, Distribution::uniform,
+                                          Distribution::near_uniform, Distribution::repeated_keys}) {
+    setup.distribution = distribution;
+    const CaseFindings findings = judged(
+        dump_of(setup, honest_kernels(element)[2].kernel, true, has_forward ? all_outputs : gradients));
+    INFO(setup.text() << ": " << summary(findings));
+    CHECK(output(findings, "dbias").worst_ratio <= 1);
+  }
+}
+
+TEST_CASE("a gradient of 0 behind a saturated softcap still has the error of its parts") {
+  Setup setup;
+  setup.distribution = Distribution::large;
+  setup.queries = 16;
+  setup.keys = 1;  // do . v and do . o are the same, but a device may add them up differently
+  setup.spec.softcap = 0.5;
+  setup.bias_shape = {1, 2, 16, 1};
+  for (setup.seed = 1; setup.seed <= 10; ++setup.seed) {
+    const CaseFindings findings = judged(dump_of(setup, honest_kernels(setup.element)[0].kernel, true));
+    INFO(setup.text() << ": " << summary(findings));
+    CHECK(output(findings, "dbias").worst_ratio <= 1);
+  }
+}
+
+TEST_CASE("every planted fault of the backward pass fails") {
+  const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32);
+  const std::pair<std::string_view, Names> table[] = {
+      {"delta missing", {"dq", "dk"}},
+      {"dk without scale", {"dk"}},
+      {"dq loses a tile", {"dq"}},
+      {"p in float8_e4m3fn", {"o", "dq", "dk", "dv"}},
+      {"pv sum in bfloat16", {"o", "dq", "dv"}},
+  };
+  for (const auto& [fault, outputs] : table) {
+    const Names failed = failing(fault, element);
+    INFO(fault << " in " << format_of(element).name);
+    for (const std::string& name : outputs) CHECK(failed.contains(name));
+    // What the fault does not touch still passes.
+    for (const std::string name : {"lse", "m", "l"}) CHECK_FALSE(failed.contains(name));
+  }
+}
+
+TEST_CASE("faults of precision fail by the gradients where the contract is finer") {
+  const Names all = {"dk", "dq", "dv", "o"};
+  CHECK(failing("p in bfloat16", DType::float16) == all);
+  CHECK(failing("p in bfloat16", DType::float32) == all);
+  CHECK(failing("pv sum in float16", DType::float32) == all);
+  CHECK(failing("pv sum in float16", DType::float16).contains("dv"));
+  // Escapes: the weights' own rounding in bfloat16 is as large.
+  CHECK(failing("pv sum in float16", DType::bfloat16).empty());
+}
+
+TEST_CASE("a wrong forward pass does not excuse or blame the backward pass") {
+  const Setup setup = setup_of(DType::float16);
+  const Kernel kernel = kernel_for(DType::float16);
+
+  // The backward pass ran with the right lse; the dump's is in base 2.
+  CHECK(failing("lse in base 2", DType::float16) == Names{"lse"});
+
+  for (const std::string_view fault : {"delta missing", "dk without scale", "dq loses a tile"}) {
+    INFO(fault);
+    Case c = faulty_dump_of(setup, kernel, fault_named(fault), true);
+    const Names alone = failing(c);
+    for (double& x : c.out.at("lse").values) x = round_to(x * std::numbers::log2e, DType::float32);
+    Names with_lse = failing(c);
+    CHECK(with_lse.erase("lse") == 1);
+    CHECK(with_lse == alone);
+  }
+}
+
+TEST_CASE("gradients are judged without o and lse, too") {
+  const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32);
+  std::map<std::string, Worst> worst;
+  for (const auto& [name, kernel] : honest_kernels(element)) {
+    for (const Distribution distribution : all_distributions) {
+      Setup setup;
+      setup.element = element;
+      setup.distribution = distribution;
+      setup.queries = setup.keys = 48;
+      setup.has_sink = true;
+      INFO(name << ": " << setup.text());
+      check_honest(dump_of(setup, kernel, true, gradients), distribution == Distribution::normal, worst);
+    }
+  }
+  const std::pair<std::string_view, Names> table[] = {
+      {"delta missing", {"dq", "dk"}},    {"dk without scale", {"dk"}},
+      {"dq loses a tile", {"dq"}},        {"p in float8_e4m3fn", {"dq", "dk", "dv"}},
+      {"scale times 1.01", {"dq", "dv"}}, {"heads modulo", {"dq", "dk", "dv"}},
+  };
+  for (const auto& [fault, outputs] : table) {
+    INFO(fault << " in " << format_of(element).name);
+    Setup setup = setup_of(element);
+    if (fault == "heads modulo") setup.q_heads = 4;
+    const Names failed =
+        failing(faulty_dump_of(setup, kernel_for(element), fault_named(fault), true, gradients));
+    for (const std::string& name : outputs) CHECK(failed.contains(name));
+  }
+}
+
+TEST_CASE("expected values and bounds have the same bits with any number of threads") {
+  struct Threads {
+    int before = omp_get_max_threads();
+    ~Threads() { omp_set_num_threads(before); }
+  } restored;
+  Setup setup;
+  setup.q_heads = 4;
+  setup.queries = 67;
+  setup.has_sink = setup.has_alibi = true;
+  setup.bias_shape = {1, 1, 1, 70};
+  const Case c = dump_of(setup, honest_kernels(setup.element)[3].kernel, true);
+  const auto expect = [&](int threads) {
+    omp_set_num_threads(threads);
+    const std::unique_ptr<Problem> problem = find_op(c).read(c);
+    return problem->expect([](double) {});
+  };
+  const std::vector<Expected> one = expect(1);
+  CHECK(one.size() == c.out.size());
+  for (const int threads : {2, 3}) {
+    const std::vector<Expected> more = expect(threads);
+    REQUIRE(more.size() == one.size());
+    for (std::size_t n = 0; n < one.size(); ++n) {
+      INFO(one[n].output << " with " << threads << " threads");
+      CHECK(more[n].value == one[n].value);
+      CHECK(more[n].value_error == one[n].value_error);
+      CHECK(more[n].rigorous == one[n].rigorous);
+      CHECK(more[n].probable == one[n].probable);
+      CHECK(more[n].sigma == one[n].sigma);
+    }
+  }
+}

@@ -1,0 +1,215 @@
+// The forward bounds against emulated kernels: none that keeps the contract exceeds them, none that breaks it
+// stays within.
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "tests/catch.hpp"
+#include "tests/emulate/judged.hpp"
+#include "verify/op.hpp"
+
+namespace {
+
+using namespace attest;
+using namespace attest::emulate;
+
+void check_honest(const Case& c, bool must_pass, std::map<std::string, Worst>& worst) {
+  const CaseFindings findings = judged(c);
+  INFO(summary(findings));
+  CHECK(findings.verdict != Verdict::fail);
+  if (must_pass) CHECK(findings.verdict == Verdict::pass);
+  for (const OutputFindings& o : findings.outputs) {
+    CHECK(o.worst_ratio <= 1);
+    CHECK(o.worst_rigorous_ratio <= 1);
+    worst[o.name].take(o);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("no kernel that keeps its contract exceeds a forward bound, and the bounds are tight") {
+  const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32, DType::float64);
+  std::map<std::string, Worst> worst;
+  for (const auto& [name, kernel] : honest_kernels(element)) {
+    for (const Distribution distribution : all_distributions) {
+      for (const Index length : {1, 15, 16, 17, 70, 130}) {
+        Setup setup;
+        setup.element = element;
+        setup.distribution = distribution;
+        setup.queries = setup.keys = length;
+        setup.spec.scale = 1 / std::sqrt(32.0);
+        setup.seed = static_cast<std::uint64_t>(length);
+        INFO(name << ": " << setup.text());
+        check_honest(dump_of(setup, kernel, false), distribution == Distribution::normal, worst);
+      }
+    }
+  }
+  // A bound that nothing comes near would prove nothing. With 16 bits, stored values decide: half a bound
+  // would fail. With more, bounds have to allow for sums in any order, and the emulated exp in double is
+  // exact.
+  const int bits = format_of(element).bits;
+  CHECK(worst["o"].ratio > (bits == 16 ? 0.4 : bits == 32 ? 0.05 : 0.01));
+  CHECK(worst["p"].ratio > (bits == 16 ? 0.4 : 0.02));
+  for (const std::string name : {"lse", "m", "s"}) CHECK(worst[name].ratio > 0.02);
+}
+
+TEST_CASE("masks, windows, softcap, biases, sinks and shared heads keep to the forward bounds") {
+  const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32, DType::float64);
+  std::map<std::string, Worst> worst;
+  for (const Setup& setup : setups_with_features(element)) {
+    for (const auto& [name, kernel] : honest_kernels(element)) {
+      INFO(name << ": " << setup.text());
+      check_honest(dump_of(setup, kernel, false), true, worst);
+    }
+  }
+}
+
+TEST_CASE("weights in a declared format other than the element type keep to the forward bounds") {
+  const DType p_dtype = GENERATE(DType::float8_e4m3fn, DType::float8_e5m2, DType::float32);
+  std::map<std::string, Worst> worst;
+  for (const Distribution distribution : all_distributions) {
+    for (NamedKernel& k : honest_kernels(DType::bfloat16)) {
+      k.kernel.p_dtype = p_dtype;
+      Setup setup;
+      setup.element = DType::bfloat16;
+      setup.distribution = distribution;
+      INFO(k.name << ": " << setup.text() << ", p in " << format_of(p_dtype).name);
+      check_honest(dump_of(setup, k.kernel, false), distribution == Distribution::normal, worst);
+    }
+  }
+}
+
+namespace {
+
+struct Planted {
+  std::string_view fault;
+  std::set<std::string> fails_by;
+};
+
+/// What must fail if a fault is planted in a kernel of 16 bits. More may.
+const Planted forward_faults[] = {
+    {"scale times 1.01", {"o", "lse", "m"}},
+    {"scale times 1.001", {"lse", "m"}},  // o: in float16 only, see below
+    {"causal sees one key more", {"o", "lse", "l"}},
+    {"causal sees one key less", {"o", "lse", "l"}},
+    {"window one key wider", {"o", "lse", "l"}},
+    {"window one key narrower", {"o", "lse", "l"}},
+    {"softcap missing", {"o", "lse", "m"}},
+    {"sink missing", {"o", "lse", "l"}},
+    {"bias missing", {"o", "lse", "m"}},
+    {"alibi missing", {"o", "lse", "m"}},
+    {"mask missing", {"o", "lse", "l"}},
+    {"heads modulo", {"o", "lse", "m"}},
+    {"tile dropped", {"o", "lse", "l"}},
+    {"tile twice", {"o", "lse", "l"}},
+    {"rescale missed", {"o"}},
+    {"padding unmasked", {"o", "lse", "l"}},
+    {"scores in bfloat16", {"lse", "m"}},
+    {"p in float8_e4m3fn", {"o"}},
+    {"pv sum in bfloat16", {"o"}},
+    {"lse in base 2", {"lse"}},
+    {"o is zero", {"o"}},
+    {"o has a stale row", {"o"}},
+    {"o has a NaN", {"o"}},
+    {"o has a flipped exponent bit", {"o"}},
+};
+
+Setup setup_for(std::string_view fault, DType element) {
+  Setup setup;
+  setup.element = element;
+  setup.queries = setup.keys = 150;  // four tiles and a part of one
+  setup.width = setup.v_width = 64;
+  const auto concerns = [&](std::string_view feature) { return fault.substr(0, feature.size()) == feature; };
+  if (concerns("causal")) setup.spec.causal = Causal::bottom_right;
+  if (concerns("window")) setup.spec.window_left = 40;
+  if (concerns("softcap")) setup.spec.softcap = 5;
+  if (concerns("heads")) setup.q_heads = 4;
+  if (concerns("bias")) setup.bias_shape = {1, 1, setup.queries, setup.keys};
+  setup.has_sink = concerns("sink");
+  setup.has_alibi = concerns("alibi");
+  setup.has_mask = concerns("mask");
+  return setup;
+}
+
+Kernel kernel_for(DType element) {
+  Kernel kernel = honest_kernels(element)[0].kernel;
+  kernel.tile = 32;
+  return kernel;
+}
+
+/// The outputs that fail; checks that the fault changed something.
+std::set<std::string> failing(std::string_view fault, DType element) {
+  const Setup setup = setup_for(fault, element);
+  const Kernel kernel = kernel_for(element);
+  const Case broken = faulty_dump_of(setup, kernel, fault_named(fault), false);
+  const Case honest = dump_of(setup, kernel, false);
+  bool differs = false;
+  for (const auto& [name, tensor] : honest.out) differs |= tensor.values != broken.out.at(name).values;
+  CHECK(differs);
+  const CaseFindings findings = judged(broken);
+  UNSCOPED_INFO(summary(findings));
+  std::set<std::string> names;
+  for (const OutputFindings& o : findings.outputs) {
+    if (o.verdict == Verdict::fail) names.insert(o.name);
+  }
+  CHECK((findings.verdict == Verdict::fail) == !names.empty());
+  return names;
+}
+
+void check_fails(std::string_view fault, DType element, const std::set<std::string>& outputs) {
+  const std::set<std::string> failed = failing(fault, element);
+  INFO(fault << " in " << format_of(element).name);
+  for (const std::string& name : outputs) CHECK(failed.contains(name));
+}
+
+}  // namespace
+
+TEST_CASE("every planted fault of the forward pass fails") {
+  const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32);
+  for (const Planted& planted : forward_faults) check_fails(planted.fault, element, planted.fails_by);
+}
+
+TEST_CASE("faults of precision fail by o where the contract is finer") {
+  check_fails("scale times 1.001", DType::float16, {"o"});
+  check_fails("scores in bfloat16", DType::float16, {"o"});
+  check_fails("p in bfloat16", DType::float16, {"o"});
+  check_fails("pv sum in float16", DType::float16, {"o"});
+  check_fails("p in bfloat16", DType::float32, {"o"});
+  check_fails("pv sum in float16", DType::float32, {"o"});
+}
+
+// Escapes. A bound per element cannot tell them from the rounding that the contract allows.
+TEST_CASE("a float16 sum under a bfloat16 contract hides in the rounding of the weights") {
+  CHECK(failing("pv sum in float16", DType::bfloat16).empty());
+}
+
+TEST_CASE("without lse, m and l a scale that is 0.1 % off hides in bfloat16 rounding") {
+  const Setup setup = setup_for("scale", DType::bfloat16);
+  const Case c =
+      faulty_dump_of(setup, kernel_for(DType::bfloat16), fault_named("scale times 1.001"), false, {"o"});
+  CHECK(judged(c).verdict != Verdict::fail);
+}
+
+TEST_CASE("exact values agree with the reference, and a wrong one stops the run") {
+  Setup setup;
+  setup.spec.causal = Causal::bottom_right;
+  setup.has_sink = true;
+  const Case c = dump_of(setup, honest_kernels(setup.element)[3].kernel, true);
+  const std::unique_ptr<Problem> problem = find_op(c).read(c);
+  std::vector<Expected> expected = problem->expect([](double) {});
+  REQUIRE(expected.size() == c.out.size());
+  CHECK_NOTHROW(problem->recheck(expected));
+  for (Expected& e : expected) {
+    INFO(e.output);
+    const double right = e.value[0], error = e.value_error[0];
+    CHECK(std::isfinite(right));
+    // The first element belongs to every sample. Three certified errors: both sides may be off by one.
+    e.value[0] = right + 3 * error + 1e-300;
+    CHECK_THROWS_AS(problem->recheck(expected), InternalError);
+    e.value[0] = std::nan("");
+    CHECK_THROWS_AS(problem->recheck(expected), InternalError);
+    e.value[0] = right;
+    // Certified errors are small beside what a device may be off.
+    for (std::size_t n = 0; n < e.value.size(); ++n) CHECK(e.value_error[n] <= 1e-5 * e.rigorous[n]);
+  }
+}

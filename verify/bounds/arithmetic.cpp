@@ -1,0 +1,83 @@
+// The elementary errors that a contract implies, and how they add up.
+#include "verify/bounds/arithmetic.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace attest::bounds {
+
+double log_gamma(double n, double u) {
+  return -n * std::log1p(-u);
+}
+
+double gamma(double n, double u) {
+  return std::expm1(log_gamma(n, u));
+}
+
+SumError sum_error(const Accumulator& accumulator, Index n, Index span) {
+  const double u = unit_roundoff(accumulator.dtype);
+  const double terms = static_cast<double>(n);
+  const SumError plain{gamma(terms, u), mean_square_rounding * u * u * terms, 0};
+  if (accumulator.block == 0) return plain;
+
+  // A block cuts off the tails of its products and of the running sum, then of the total. Zeros cost nothing.
+  const double b = accumulator.block;
+  const double blocks = std::min(terms, std::ceil(static_cast<double>(span) / b));
+  const double grid = std::ldexp(1.0, -accumulator.extra_bits);
+  const double worst = gamma(blocks, 2 * u * (1 + (b + 1) * grid));
+  const double noise = mean_square_rounding * u * u * blocks * (1 + (b + 1) * grid * grid);
+  // A kernel is free to use the plain units of the device, too.
+  return {std::max(worst, plain.worst), std::max(noise, plain.noise), 0.5 * worst};
+}
+
+double mean_square_running_sum(double sum, double squares, double prefix, double prefix_sum, double n) {
+  const double natural = prefix / n;
+  const double reversed =
+      (prefix - 2 * sum * prefix_sum + n * sum * sum) / n;  // prefix sums from the other end
+  return std::max({natural, reversed, squares / 6 + sum * sum / 3});
+}
+
+Arithmetic::Arithmetic(const Contract& c)
+    : contract(c),
+      u(unit_roundoff(c.softmax_dtype)),
+      exp_error(4 * u),
+      log_error(8 * u),
+      log_relative(4 * u),
+      tanh_relative(4 * u),
+      flush(std::ldexp(1.0, format_of(c.softmax_dtype).emin)),
+      p_is_rounded(format_of(c.p_dtype).precision < format_of(c.softmax_dtype).precision),
+      p_unit(p_is_rounded ? unit_roundoff(c.p_dtype) : 0),
+      p_half_subnormal(p_is_rounded ? ulp(0, c.p_dtype) / 2 : 0) {}
+
+double Arithmetic::tiles(Index keys, Index span) const {
+  const Index tiles = std::min(keys, (span + least_tile - 1) / least_tile);
+  return static_cast<double>(std::max(tiles, Index{1}));
+}
+
+double Arithmetic::reference_share(Index width, Index keys) const {
+  const double u64 = 0x1p-53;
+  width = std::max(width, Index{1});
+  keys = std::max(keys, Index{1});
+  return 1.05 *
+         std::max({gamma(static_cast<double>(width), u64) / sum_error(contract.qk, width).worst,
+                   gamma(static_cast<double>(keys), u64) / sum_error(contract.pv, keys).worst, u64 / u});
+}
+
+double confidence_multiplier(Index elements) {
+  const double delta = 1e-9;
+  return std::sqrt(2 * std::log(2 * static_cast<double>(elements) / delta));
+}
+
+ElementBound element_bound(double value, double worst, double systematic, double sigma, double lambda,
+                           double share, DType dtype) {
+  const double probable = std::min(systematic + lambda * sigma, worst);
+  const double size = std::abs(value);
+  const double spacing = ulp(size, dtype);
+  const auto stored = [&](double error) {
+    return std::isfinite(error) ? error + 0.5 * ulp(size + error, dtype) : error;
+  };
+  return {value, share * worst + 0x1p-53 * size, stored(worst), stored(probable),
+          std::sqrt(sigma * sigma + spacing * spacing / 12)};
+}
+
+}  // namespace attest::bounds

@@ -1,0 +1,83 @@
+// The elementary errors that a contract implies, and how they add up. Equation numbers refer to
+// docs/bounds.md.
+#pragma once
+
+#include "core/contract.hpp"
+#include "core/view.hpp"
+
+namespace attest::bounds {
+
+/// n roundings in a row: every product of n factors (1 + d)^+-1 with |d| <= u is within 1 +- gamma(n, u), and
+/// log_gamma(n, u) bounds the absolute value of its logarithm (Higham, Accuracy and Stability, lemma 3.1,
+/// without the simplification to n u / (1 - n u)).
+double log_gamma(double n, double u);
+double gamma(double n, double u);
+
+/// Mean square of one relative rounding error to nearest, in units of u^2, for a log-uniform significand:
+/// 1/(8 ln 2).
+inline constexpr double mean_square_rounding = 0.18033688011112042;
+
+/// What adding up n products may cost. Equations (3) and (4).
+struct SumError {
+  double worst;  // kappa: |computed - exact| <= kappa sum |a||b|
+  double noise;  // variance of the error per mean square of the running sum
+  double bias;   // mean error towards zero per |sum|: 0 where additions round to nearest
+};
+
+/// n products that are not zero, scattered over `span` places.
+SumError sum_error(const Accumulator& accumulator, Index n, Index span);
+inline SumError sum_error(const Accumulator& accumulator, Index n) {
+  return sum_error(accumulator, n, n);
+}
+
+/// Running sums of n products t with S = sum t, Q = sum t^2: their mean square, the larger of the natural
+/// order, the reversed order and the mean over random orders, Q/6 + S^2/3. Equation (5).
+///   prefix = sum of the squares of the natural-order running sums, prefix_sum = sum of these running sums.
+double mean_square_running_sum(double sum, double squares, double prefix, double prefix_sum, double n);
+
+/// Elementary errors under a contract, and the range of algorithms that it leaves open: any tile of at least
+/// `least_tile` keys in any order, per-step or deferred normalisation, keys split over up to `most_splits`
+/// workers.
+struct Arithmetic {
+  explicit Arithmetic(const Contract& contract);
+
+  Contract contract;
+  double u;                 // unit roundoff of scores, exponentials and sums
+  double exp_error;         // relative error of exp: 2 ulp
+  double log_error;         // absolute error of log near 1: 4 ulp of 1
+  double log_relative;      // relative error of log: 2 ulp
+  double tanh_relative;     // relative error of tanh: 2 ulp
+  double flush;             // results of exp below this may become 0
+  bool p_is_rounded;        // the stored weights are narrower than the computed ones
+  double p_unit;            // unit roundoff of the stored weights
+  double p_half_subnormal;  // half the spacing of the subnormals of the stored weights
+
+  static constexpr Index least_tile = 16;
+  static constexpr double most_splits = 64;
+  static constexpr double exps_per_tile = 2;  // FlashAttention-1 rescales twice
+  static constexpr double roundings_per_tile = 4;
+
+  /// Tiles that hold any of `keys` keys scattered over `span` places.
+  double tiles(Index keys, Index span) const;
+  double tiles(Index keys) const { return tiles(keys, keys); }
+
+  /// How much more exact double precision is than the contract, per operation: a reference that evaluates the
+  /// same formula in double is off by at most this share of the rigorous bound. Equation (20).
+  double reference_share(Index width, Index keys) const;
+};
+
+/// sqrt(2 ln(2 n / delta)): a sum of independent bounded errors exceeds lambda sigma somewhere in a tensor of
+/// n elements with probability delta = 1e-9 at most. Equation (12).
+double confidence_multiplier(Index elements);
+
+/// The bounds of one element, from what is known before the result is rounded to its element type.
+struct ElementBound {
+  double value, value_error, rigorous, probable, sigma;
+};
+
+/// worst: rigorous bound of the error before the store; systematic: the part of the error that does not
+/// average out; sigma: standard deviation of the rest; share: reference_share. Equations (10) to (13).
+ElementBound element_bound(double value, double worst, double systematic, double sigma, double lambda,
+                           double share, DType dtype);
+
+}  // namespace attest::bounds

@@ -1,0 +1,39 @@
+// Exact values and bounds of the attention backward pass. Derivation: docs/bounds.md, "Attention, backward".
+#pragma once
+
+#include "core/attention.hpp"
+#include "core/contract.hpp"
+#include "verify/bounds/expected_view.hpp"
+
+namespace attest::bounds {
+
+/// What the device's backward pass started from, and how far that may be from the values given here: for an o
+/// that the device wrote, the rounding of its store, since do . o may be formed before it; for a value that
+/// the dump does not hold, the error of the whole forward pass.
+struct BackwardInputs {
+  View<const double, 3> d_o;                                // [Hq, Sq, E]
+  View<const double, 3> o, o_worst, o_systematic, o_sigma;  // [Hq, Sq, E]
+  View<const double, 2> lse, lse_worst, lse_systematic;     // [Hq, Sq], natural log
+};
+
+/// Gradients that are sums over rows, keys or sequences; the caller adds the sequences up, then takes
+/// summed_bound() of each element. Broadcast axes have stride 0.
+template <int Rank>
+struct GradientSums {
+  View<double, Rank> value, magnitude, worst, systematic, variance;
+  explicit operator bool() const { return static_cast<bool>(value); }
+};
+
+/// Outputs of one sequence; those that the dump does not hold stay empty.
+struct BackwardOutputs {
+  ExpectedView<3> dq;      // [Hq, Sq, D]
+  ExpectedView<3> dk, dv;  // [Hkv, Sk - past, D or E]: the keys of the past get no gradient
+  GradientSums<3> dbias;   // [Hq, Sq, Sk]
+  GradientSums<1> dsink;   // [Hq]
+};
+
+/// The same bits with any number of threads. Memory: the inputs, and O(Sk (D + E)) for sums.
+void attention_backward(const AttentionSpec& spec, const AttentionInputs& in, const BackwardInputs& saved,
+                        const Contract& contract, const BackwardOutputs& out);
+
+}  // namespace attest::bounds

@@ -1,0 +1,56 @@
+// ExpectedView: where the bounds of one output are written, whatever its layout in the dump.
+#pragma once
+
+#include "verify/bounds/arithmetic.hpp"
+#include "verify/expected.hpp"
+
+namespace attest::bounds {
+
+/// The five arrays of an Expected, seen with one shape and one set of strides. A default-constructed one
+/// stands for an output that the dump does not hold; nothing may be written to it.
+template <int Rank>
+class ExpectedView {
+ public:
+  using Extents = typename View<double, Rank>::Extents;
+
+  ExpectedView() = default;
+  /// shape.data_handle() points into expected.value and says where the first element is.
+  ExpectedView(Expected& expected, View<double, Rank> shape)
+      : expected_(&expected),
+        shape_(shape),
+        lambda_(confidence_multiplier(static_cast<Index>(expected.value.size()))) {}
+
+  explicit operator bool() const { return expected_ != nullptr; }
+  DType dtype() const { return expected_->dtype; }
+  Index extent(int r) const { return shape_.extent(r); }
+  double lambda() const { return lambda_; }  // confidence_multiplier of the whole output
+
+  template <class... I>
+  void set(const ElementBound& b, I... i) const {
+    const Index at = &shape_(i...) - expected_->value.data();
+    expected_->value[at] = b.value;
+    expected_->value_error[at] = b.value_error;
+    expected_->rigorous[at] = b.rigorous;
+    expected_->probable[at] = b.probable;
+    expected_->sigma[at] = b.sigma;
+  }
+
+  /// element_bound for this output's element type and size, written to (i, ...).
+  template <class... I>
+  void set_bound(double value, double worst, double systematic, double sigma, double share, I... i) const {
+    set(element_bound(value, worst, systematic, sigma, lambda_, share, dtype()), i...);
+  }
+
+  /// A value that has to be met exactly.
+  template <class... I>
+  void set_exact(double value, I... i) const {
+    set({value, 0, 0, 0, 0}, i...);
+  }
+
+ private:
+  Expected* expected_ = nullptr;
+  View<double, Rank> shape_;
+  double lambda_ = 0;
+};
+
+}  // namespace attest::bounds

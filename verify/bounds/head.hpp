@@ -1,0 +1,68 @@
+// One key/value head laid out for the bounds' inner loops, and the sums over products that both passes need.
+#pragma once
+
+#include <vector>
+
+#include "core/attention.hpp"
+#include "verify/bounds/arithmetic.hpp"
+#include "verify/bounds/lanes.hpp"
+
+namespace attest::bounds {
+
+/// Contiguous copies of the keys and values of one head, each in the order in which a loop reads it. Rows are
+/// padded with zeros to a multiple of `lanes`.
+struct Head {
+  Head(const AttentionInputs& in, Index kv_head);
+
+  Index keys, qk_width, v_width;
+  std::vector<double> k, v;  // [Sk, D], [Sk, E]
+  std::vector<double> k_columns,
+      v_columns;              // the same by column, `lanes` keys at a time: [Sk / lanes, D or E, lanes]
+  std::vector<double> v_max;  // [E]: largest |v| of each column
+  bool keys_repeat;  // more than an eighth of the keys have a twin: their score errors are the same, not
+                     // independent
+
+  const double* k_row(Index j) const { return &k[j * padded(qk_width)]; }
+  const double* v_row(Index j) const { return &v[j * padded(v_width)]; }
+};
+
+/// Do more than an eighth of the rows have a twin?
+bool rows_repeat(const std::vector<double>& x, Index rows, Index width);
+
+/// For every key j of [first, last): sums over d of t = a[d] b[d, j].
+struct ProductSums {
+  std::vector<double> sum;         // of t
+  std::vector<double> magnitude;   // of |t|
+  std::vector<double> squares;     // of t^2
+  std::vector<double> prefix;      // of the squares of the running sums
+  std::vector<double> prefix_sum;  // of the running sums
+
+  /// b is [keys / lanes, n, lanes], as in Head.
+  void compute(const double* a, Index n, const double* b, Index keys, Index first, Index last);
+  /// Variance of the accumulation error of entry j.
+  double variance(Index j, Index n, const SumError& error) const;
+
+ private:
+  void compute_block(const double* a, Index n, const double* b, Index first);
+};
+
+struct HeadErrors;
+
+/// Scores of one query row and their errors, for the keys of [first, last); s = -inf where masked.
+struct ScoreRow {
+  Index first, last;
+  std::vector<double> s;         // the scores
+  std::vector<double> slope;     // d s / d (scale q.k), 1 without softcap
+  std::vector<double> tangent;   // d s / d ln(scale): scale q.k slope
+  std::vector<double> error;     // rigorous bound of the error of s
+  std::vector<double> variance;  // of the rounding noise of s
+  std::vector<double> slope_error;
+  std::vector<double> inherited;  // systematic part of the error that q and k bring along
+  double inherited_worst;         // the largest error that they bring along; both 0 where they are exact
+  ProductSums products;
+
+  void compute(const AttentionSpec& spec, const AttentionInputs& in, const Head& head,
+               const Arithmetic& arithmetic, Index h, Index i, const HeadErrors* errors = nullptr);
+};
+
+}  // namespace attest::bounds

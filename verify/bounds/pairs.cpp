@@ -1,0 +1,128 @@
+// Blocks of (query row, key) pairs of the backward pass.
+#include "verify/bounds/pairs.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace attest::bounds {
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+}  // namespace
+
+void PairRows::fill(Index h, Index i, PairRow& row) {
+  row.p.assign(head_.keys, {});
+  row.ds.assign(head_.keys, {});
+  row.gradient.assign(head_.keys, {});
+  const double lse = saved_.lse(h, i);
+  if (lse == -infinity) {
+    fill_empty(row);
+    return;
+  }
+  scores_.compute(spec_, in_, head_, arithmetic_, h, i);
+  row.first = scores_.first;
+  row.last = scores_.last;
+  fill_delta(h, i, row);
+  dp_.compute(d_o_.data(), head_.v_width, head_.v_columns.data(), head_.keys, row.first, row.last);
+  for (Index j = row.first; j < row.last; ++j) {
+    if (scores_.s[j] != -infinity)
+      fill_pair(lse, saved_.lse_worst(h, i), saved_.lse_systematic(h, i), j, row);
+  }
+}
+
+// A row that may attend to no key: its scores are constants, so that nothing reaches q and k.
+void PairRows::fill_empty(PairRow& row) const {
+  row.first = row.last = 0;
+  row.delta = row.delta_worst = row.delta_variance = 0;
+  if (spec_.empty_row == EmptyRow::zero) return;
+  row.last = head_.keys;
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const double keys = static_cast<double>(head_.keys);
+  for (Index j = 0; j < head_.keys; ++j) {
+    if (spec_.empty_row == EmptyRow::nan) {
+      row.p[j].value = row.ds[j].value = row.gradient[j].value = nan;
+    } else {
+      const double worst = gamma(keys + 6, arithmetic_.u) / keys;
+      row.p[j] = stored({1 / keys, worst, 0, worst, 0, 0}, arithmetic_.p_half_subnormal);
+    }
+  }
+}
+
+void PairRows::fill_delta(Index h, Index i, PairRow& row) {
+  const Index width = head_.v_width;
+  d_o_.resize(width);
+  double magnitude = 0, inherited = 0;  // inherited: from what o may have been when the device formed do . o
+  row.delta = row.delta_variance = 0;
+  for (Index e = 0; e < width; ++e) {
+    const double g = d_o_[e] = saved_.d_o(h, i, e);
+    row.delta += g * saved_.o(h, i, e);
+    magnitude += std::abs(g * saved_.o(h, i, e));
+    inherited += std::abs(g) * saved_.o_worst(h, i, e);
+    const double spread = std::hypot(saved_.o_sigma(h, i, e), saved_.o_systematic(h, i, e));
+    row.delta_variance += g * g * spread * spread;
+  }
+  const double n = static_cast<double>(width), u = arithmetic_.u;
+  row.delta_variance += mean_square_rounding * u * u * n * magnitude * magnitude / 3;
+  row.delta_worst = gamma(n, u) * (magnitude + inherited) + inherited;
+}
+
+Factor PairRows::stored(Factor f, double eta) const {
+  if (arithmetic_.p_is_rounded) {
+    const DType dtype = arithmetic_.contract.p_dtype;
+    const double spacing = std::max(ulp(f.value, dtype), 2 * eta);
+    f.worst += std::max(arithmetic_.p_unit * (std::abs(f.value) + f.worst), eta);
+    f.variance += spacing * spacing / 12;
+    const double written = round_to(f.value, dtype);
+    f.predicted = std::isfinite(written) ? written - f.value : 0;
+  }
+  f.spread = std::sqrt(f.variance);
+  return f;
+}
+
+// Equations (16) and (17).
+void PairRows::fill_pair(double lse, double lse_worst, double lse_systematic, Index j, PairRow& row) const {
+  const Arithmetic& a = arithmetic_;
+  const double u = a.u, c2u2 = mean_square_rounding * u * u;
+  const double s = scores_.s[j], x = dp_.sum[j] - row.delta, p = std::exp(s - lse),
+               scale = std::abs(spec_.scale);
+  const ProductSums& qk = scores_.products;
+  const SumError qk_sum = sum_error(a.contract.qk, head_.qk_width),
+                 dp_sum = sum_error(a.contract.qk, head_.v_width);
+  const auto truncation = [](const SumError& sum, const ProductSums& products, Index at) {
+    return sum.bias *
+           std::min(products.magnitude[at], std::abs(products.sum[at]) + 2 * std::sqrt(products.squares[at]));
+  };
+
+  // The exponent s - lse: nothing is normalised here, so that its error counts in full.
+  const double ends = std::abs(s) + std::abs(lse);
+  const double exponent_worst = scores_.error[j] + 4 * u * ends + a.exp_error + lse_worst;
+  const double exponent_variance = scores_.variance[j] + c2u2 * (2 * s * s + lse * lse);
+  const double exponent_systematic = a.exp_error + u * ends +
+                                     scale * scores_.slope[j] * truncation(qk_sum, qk, j) +
+                                     u * std::abs(scores_.tangent[j]) + lse_systematic;
+  row.p[j] = stored({p, p * std::expm1(exponent_worst) + a.flush, p * p * exponent_variance,
+                     p * exponent_systematic + a.flush, 0, 0},
+                    a.p_half_subnormal);
+
+  // dS = P (dP - delta). P may be the weight as computed or as stored: some kernels keep only the latter.
+  const double dp_worst = dp_sum.worst * dp_.magnitude[j];
+  const double difference = dp_worst + row.delta_worst + 2 * u * (std::abs(x) + dp_worst + row.delta_worst);
+  const double dp_variance = dp_.variance(j, head_.v_width, dp_sum) + row.delta_variance;
+  const double ds = p * x;
+  row.gradient[j] = {ds, row.p[j].worst * (std::abs(x) + difference) + p * difference + a.flush};
+
+  const double slope = scores_.slope[j], slope_error = scores_.slope_error[j];
+  const double worst = row.gradient[j].worst * (slope + slope_error) + std::abs(ds) * slope_error +
+                       (spec_.softcap > 0 ? 2 * u * (std::abs(ds) + row.gradient[j].worst) : 0);
+  const double variance =
+      slope * slope * (row.p[j].variance * x * x + 2 * c2u2 * ds * ds + p * p * dp_variance);
+  const double systematic = slope * (std::abs(ds) * exponent_systematic + p * truncation(dp_sum, dp_, j)) +
+                            std::abs(ds) * slope_error + a.flush * (1 + std::abs(x));
+  // A kernel that multiplies by the scale before it stores dS meets the subnormals earlier.
+  const double eta = a.p_half_subnormal * std::max(1.0, scale > 0 ? 1 / scale : 1.0);
+  row.ds[j] = stored({ds * slope, worst, variance, systematic, 0, 0}, eta);
+}
+
+}  // namespace attest::bounds

@@ -1,0 +1,54 @@
+// Blocks of (query row, key) pairs of the backward pass: P and dS with the errors that a device makes in
+// them.
+#pragma once
+
+#include <vector>
+
+#include "verify/bounds/attention_backward.hpp"
+#include "verify/bounds/contraction.hpp"
+#include "verify/bounds/head.hpp"
+
+namespace attest::bounds {
+
+/// dS before the softcap's slope: the gradient of a bias.
+struct ScoreGradient {
+  double value = 0, worst = 0;
+};
+
+/// One query row against all keys. Entries outside [first, last), and those of masked keys, are 0.
+struct PairRow {
+  Index first = 0, last = 0;
+  std::vector<Factor> p, ds;  // [Sk]: the weight, and dS as the operand of the products with K and Q
+  std::vector<ScoreGradient> gradient;
+  double delta = 0;           // do . o
+  double delta_worst = 0;     // rigorous bound of its error
+  double delta_variance = 0;  // of its error, which all pairs of the row share
+};
+
+/// Fills rows; one object a thread.
+class PairRows {
+ public:
+  PairRows(const AttentionSpec& spec, const AttentionInputs& in, const BackwardInputs& saved,
+           const Arithmetic& arithmetic, const Head& head)
+      : spec_(spec), in_(in), saved_(saved), arithmetic_(arithmetic), head_(head) {}
+
+  /// Row i of query head h.
+  void fill(Index h, Index i, PairRow& row);
+
+ private:
+  void fill_empty(PairRow& row) const;
+  void fill_delta(Index h, Index i, PairRow& row);
+  void fill_pair(double lse, double lse_worst, double lse_systematic, Index j, PairRow& row) const;
+  Factor stored(Factor factor, double eta) const;
+
+  const AttentionSpec& spec_;
+  const AttentionInputs& in_;
+  const BackwardInputs& saved_;
+  const Arithmetic& arithmetic_;
+  const Head& head_;
+  ScoreRow scores_;
+  ProductSums dp_;  // do . v
+  std::vector<double> d_o_;
+};
+
+}  // namespace attest::bounds

@@ -1,0 +1,47 @@
+// A case as a dump holds it: tensors with exact values, and attributes that nobody has interpreted yet.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "core/dtype.hpp"
+#include "core/view.hpp"
+
+namespace attest {
+
+struct Tensor {
+  std::string type_name;       // "float16", "int64", "bool": for reports
+  std::optional<DType> dtype;  // absent for integers and booleans
+  std::vector<Index> shape;
+  std::vector<double> values;  // row-major, exact; empty where only headers were read
+
+  Index size() const {
+    Index n = 1;
+    for (const Index extent : shape) n *= extent;
+    return n;
+  }
+};
+
+using Attribute = std::variant<std::string, double, std::int64_t, bool>;
+using Attributes = std::map<std::string, Attribute>;
+
+struct Case {
+  std::string file;  // as the user named it
+  std::string name;  // the group's name, "/" for a case at the root
+  std::string op;
+  Attributes spec, contract, about;
+  std::map<std::string, Tensor> in, out;
+
+  /// "file: /case/in/q", for messages; path is relative to the case, such as "in/q", and empty for the case
+  /// itself.
+  std::string object(const std::string& path) const {
+    const std::string group = name == "/" ? "" : "/" + name;
+    return file + ": " + (path.empty() && !group.empty() ? group : group + "/" + path);
+  }
+};
+
+}  // namespace attest

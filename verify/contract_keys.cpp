@@ -1,0 +1,98 @@
+// Contracts as dumps declare them, or as element types imply them.
+#include "verify/contract_keys.hpp"
+
+#include "verify/keys.hpp"
+
+namespace attest {
+namespace {
+
+constexpr const char* derived = " (from the element types)";
+constexpr const char* declared_text = " (declared)";
+
+DType dtype_key(KeyReader& keys, const std::string& key, DType fallback) {
+  using enum DType;
+  return keys.choice<DType>(key,
+                            {{"float64", float64},
+                             {"float32", float32},
+                             {"float16", float16},
+                             {"bfloat16", bfloat16},
+                             {"float8_e4m3fn", float8_e4m3fn},
+                             {"float8_e5m2", float8_e5m2}},
+                            fallback);
+}
+
+Accumulator accumulator(DType sum, DType operands) {
+  // Ampere's: blocks of 8 products, 1 extra bit; Hopper's are better (docs/bounds.md, "Tensor cores").
+  const bool tensor_core = sum == DType::float32 && format_of(operands).bits <= 16;
+  return tensor_core ? Accumulator{sum, 8, 1} : Accumulator{sum, 0, 0};
+}
+
+std::string accumulator_text(const Accumulator& accumulator) {
+  return std::string(format_of(accumulator.dtype).name) + (accumulator.block > 0 ? " (tensor core)" : "");
+}
+
+DType wide_type(DType operands) {
+  return operands == DType::float64 ? DType::float64 : DType::float32;
+}
+
+Contract attention_keys(KeyReader& keys, DType operands) {
+  const DType wide = wide_type(operands);
+  Contract contract{};
+  contract.p_dtype = dtype_key(keys, "p_dtype", operands);
+  contract.softmax_dtype = dtype_key(keys, "softmax_dtype", wide);
+  contract.qk = accumulator(dtype_key(keys, "qk_accumulate", wide), operands);
+  contract.pv = accumulator(dtype_key(keys, "pv_accumulate", wide), operands);
+  return contract;
+}
+
+std::string precisions_text(const Contract& contract) {
+  return "p " + std::string(format_of(contract.p_dtype).name) + ", softmax " +
+         std::string(format_of(contract.softmax_dtype).name) + ", qk in " + accumulator_text(contract.qk) +
+         ", pv in " + accumulator_text(contract.pv);
+}
+
+}  // namespace
+
+Contract read_contract(const Case& c, DType operands) {
+  KeyReader keys(c, "contract", c.contract);
+  const Contract contract = attention_keys(keys, operands);
+  keys.finish();
+  return contract;
+}
+
+std::string contract_text(const Contract& contract, const Attributes& declared) {
+  return precisions_text(contract) + (declared.empty() ? derived : declared_text);
+}
+
+MultiheadContract read_multihead_contract(const Case& c, DType x, DType in_weight, DType out_weight) {
+  const auto wider = [](DType a, DType b) { return format_of(a).bits >= format_of(b).bits ? a : b; };
+  KeyReader keys(c, "contract", c.contract);
+  MultiheadContract contract{};
+  contract.intermediate = dtype_key(keys, "intermediate_dtype", x);
+  const DType sum = dtype_key(keys, "accumulate", wide_type(x));
+  contract.in_projection = accumulator(sum, wider(x, in_weight));
+  contract.out_projection = accumulator(sum, wider(contract.intermediate, out_weight));
+  contract.attention = attention_keys(keys, contract.intermediate);
+  keys.finish();
+  return contract;
+}
+
+std::string contract_text(const MultiheadContract& contract, const Attributes& declared) {
+  return "q, k, v, o " + std::string(format_of(contract.intermediate).name) + ", projections in " +
+         accumulator_text(contract.in_projection) + ", " + precisions_text(contract.attention) +
+         (declared.empty() ? derived : declared_text);
+}
+
+DType read_compute_dtype(const Case& c, DType operands) {
+  KeyReader keys(c, "contract", c.contract);
+  const DType wide = operands == DType::float64 ? DType::float64 : DType::float32;
+  const DType dtype = dtype_key(keys, "compute_dtype", dtype_key(keys, "accumulate", wide));
+  keys.finish();
+  return dtype;
+}
+
+std::string compute_dtype_text(DType dtype, const Attributes& declared) {
+  return "computed in " + std::string(format_of(dtype).name) + (declared.empty() ? derived : declared_text);
+}
+
+}  // namespace attest

@@ -1,0 +1,35 @@
+// Contracts as dumps declare them, or as element types imply them.
+#pragma once
+
+#include <string>
+
+#include "core/contract.hpp"
+#include "verify/case.hpp"
+
+namespace attest {
+
+/// The contract of the case: keys p_dtype, softmax_dtype, qk_accumulate and pv_accumulate (element type
+/// names), each derived from the element type of the operands where it is absent. Operands of 16 bits and
+/// fewer with a float32 accumulator may run on tensor cores. Throws InvalidCase on unknown keys and names.
+Contract read_contract(const Case& c, DType operands);
+
+/// One line for reports.
+std::string contract_text(const Contract& contract, const Attributes& declared);
+
+/// Attention between linear projections.
+struct MultiheadContract {
+  DType intermediate;                         // of q, k, v and the output of the heads as they are stored
+  Accumulator in_projection, out_projection;  // x.w
+  Contract attention;                         // its operands are of the intermediate type
+};
+
+/// Keys intermediate_dtype, that of x if absent, accumulate for the projections, and those of read_contract.
+MultiheadContract read_multihead_contract(const Case& c, DType x, DType in_weight, DType out_weight);
+std::string contract_text(const MultiheadContract& contract, const Attributes& declared);
+
+/// Ops without matrix products: key compute_dtype (or `accumulate`), float32 if absent, float64 for float64
+/// operands.
+DType read_compute_dtype(const Case& c, DType operands);
+std::string compute_dtype_text(DType dtype, const Attributes& declared);
+
+}  // namespace attest

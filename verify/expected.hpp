@@ -1,0 +1,38 @@
+// What an op says of one output: the exact values and how far a correct kernel may be from them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/dtype.hpp"
+#include "verify/case.hpp"
+
+namespace attest {
+
+/// Every vector has one entry per element of the output, in the order of the dumped tensor.
+struct Expected {
+  std::string output;    // "o", "lse", ...
+  const Tensor* dumped;  // what the kernel wrote; outlives this
+  DType dtype;           // its element type
+  std::vector<double> value;
+  std::vector<double> value_error;  // certified: |value - exact| <= value_error
+  std::vector<double>
+      rigorous;  // no kernel that keeps the contract is further off, rounding of the store included
+  std::vector<double>
+      probable;               // <= rigorous; one is further off anywhere in the tensor with probability 1e-9
+  std::vector<double> sigma;  // predicted standard deviation, rounding of the store included
+
+  Expected(std::string name, const Tensor& tensor)
+      : output(std::move(name)),
+        dumped(&tensor),
+        dtype(tensor.dtype.value()),
+        value(tensor.size()),
+        value_error(tensor.size()),
+        rigorous(tensor.size()),
+        probable(tensor.size()),
+        sigma(tensor.size()) {}
+
+  double bound(Index i) const { return probable[i] + value_error[i]; }
+};
+
+}  // namespace attest

@@ -1,0 +1,58 @@
+// What comparing a case with its expected values found, and the verdict on it.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "verify/case.hpp"
+
+namespace attest {
+
+/// From the lightest to the gravest. Internal: our own check failed, so that nothing is known of the case.
+enum class Verdict { pass, inconclusive, fail, invalid, internal };
+
+/// One output against its bounds, element by element. Ratios are |error| / bound: above 1 is a failure.
+struct OutputFindings {
+  std::string name;
+  std::string type_name;
+  std::vector<Index> shape;
+  Verdict verdict = Verdict::pass;
+  Index elements = 0;
+  Index beyond = 0;           // elements beyond the bound
+  Index beyond_rigorous = 0;  // of these, beyond what any kernel that keeps the contract could do
+  double worst_ratio = 0;     // |error| / bound at the worst element; infinite where a special value is wrong
+  double worst_rigorous_ratio = 0;  // largest |error| / rigorous bound, which may be at another element
+  std::vector<Index> at;            // where the worst element is, in the dumped shape
+  double got = 0, want = 0, bound = 0, error = 0;  // of the worst element
+  double rms_ratio =
+      0;  // root mean square of error / sigma over the elements with a sigma: near 1 if the model fits
+};
+
+/// Why a verdict is what it is, in words.
+struct DiagnosisEntry {
+  std::string cause;
+  double confidence;  // 0 to 1
+  std::string evidence;
+};
+
+struct CaseFindings {
+  std::string file, name, op;
+  Verdict verdict = Verdict::pass;
+  std::string contract;  // for which the verdict holds, in words
+  std::vector<OutputFindings> outputs;
+  std::vector<DiagnosisEntry> diagnosis;
+  std::vector<std::string> reasons;  // why inconclusive
+  std::string error;                 // why invalid or internal: one line that names the file
+  Attributes about;
+};
+
+struct RunFindings {
+  std::vector<CaseFindings> cases;
+  Verdict verdict() const;  // the gravest; inconclusive if there are no cases, as nothing was judged
+};
+
+std::string_view name_of(Verdict verdict);
+int exit_status(Verdict verdict);  // pass 0, fail 1, invalid 3, inconclusive 4, internal 5
+
+}  // namespace attest

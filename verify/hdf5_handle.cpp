@@ -1,0 +1,95 @@
+// Living with the HDF5 library: text from files, the library's own words on a failure, surviving its crashes.
+#include "verify/hdf5_handle.hpp"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "verify/text.hpp"
+
+namespace attest {
+namespace {
+
+constexpr rlim_t cpu_seconds = 3;  // a hundred times what the headers of the device dumps take
+
+void limit(decltype(RLIMIT_CPU) resource, rlim_t value) {
+  const rlimit both{value, value};
+  setrlimit(resource, &both);
+}
+
+[[noreturn]] void run_and_exit(const std::function<void()>& work) {
+  const int nowhere = open("/dev/null", O_WRONLY);  // what a crash prints is not for the user
+  dup2(nowhere, STDOUT_FILENO);
+  dup2(nowhere, STDERR_FILENO);
+  limit(RLIMIT_CORE, 0);
+  limit(RLIMIT_CPU, cpu_seconds);
+  try {
+    work();
+  } catch (...) {
+  }
+  _exit(0);  // neither buffers nor files of the parent are ours to finish
+}
+
+}  // namespace
+
+bool is_utf8(std::string_view text) {
+  for (std::size_t i = 0; i < text.size();) {
+    const unsigned first = static_cast<unsigned char>(text[i]);
+    const unsigned length = first < 0x80         ? 1
+                            : first >> 5 == 0x6  ? 2
+                            : first >> 4 == 0xe  ? 3
+                            : first >> 3 == 0x1e ? 4
+                                                 : 0;
+    if (length == 0 || length > text.size() - i) return false;
+    unsigned code = length == 1 ? first : first & (0x7fu >> length);
+    for (std::size_t k = 1; k < length; ++k) {
+      const unsigned next = static_cast<unsigned char>(text[i + k]);
+      if (next >> 6 != 2) return false;
+      code = code << 6 | (next & 0x3f);
+    }
+    constexpr unsigned smallest[] = {0, 0, 0x80, 0x800, 0x10000};  // a longer form than needed is not UTF-8
+    const bool is_surrogate = 0xd800 <= code && code < 0xe000;
+    if (code < smallest[length] || code > 0x10ffff || is_surrogate) return false;
+    i += length;
+  }
+  return true;
+}
+
+std::string in_quotes(std::string_view text) {
+  return is_utf8(text) ? '"' + printable(text) + '"' : "that is not UTF-8";
+}
+
+std::string library_message() {
+  std::string message;
+  const auto take_first = [](unsigned, const H5E_error2_t* error, void* result) -> herr_t {
+    auto& text = *static_cast<std::string*>(result);
+    if (text.empty() && error->desc) text = error->desc;
+    return 0;
+  };
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, take_first, &message);
+  if (message.empty() || !is_utf8(message)) return "no reason given";
+  return printable(message);
+}
+
+std::string failure_of_trial(const std::function<void()>& work) {
+  const pid_t child = fork();
+  if (child < 0) return {};
+  if (child == 0) run_and_exit(work);
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0) {
+    if (errno != EINTR) return {};
+  }
+  if (WIFSIGNALED(status)) {
+    const int signal = WTERMSIG(status);
+    if (signal == SIGXCPU || signal == SIGKILL) return "came to no end";
+    return std::string("crashed (") + strsignal(signal) + ")";
+  }
+  return WEXITSTATUS(status) == 0 ? std::string() : "crashed";
+}
+
+}  // namespace attest

@@ -1,0 +1,64 @@
+// Typed reading of spec and contract keys, with errors that list what is accepted.
+#pragma once
+
+#include <initializer_list>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "core/invalid_case.hpp"
+#include "verify/case.hpp"
+
+namespace attest {
+
+/// Reads one attribute group of a case. Call finish() last: it rejects the keys that nobody asked for.
+/// Every member throws InvalidCase naming the key, what was found and what is accepted.
+class KeyReader {
+ public:
+  /// group: "spec" or "contract".
+  KeyReader(const Case& c, std::string group, const Attributes& attributes)
+      : case_(c), group_(std::move(group)), attributes_(attributes) {}
+
+  bool has(std::string_view key) const { return attributes_.contains(std::string(key)); }
+
+  /// A finite number; integers count as numbers. Without a fallback the key is required.
+  double number(const std::string& key);
+  double number(const std::string& key, double fallback);
+  Index integer(const std::string& key, Index fallback);
+  bool boolean(const std::string& key, bool fallback);
+  std::string text(const std::string& key);
+
+  /// One of the named values.
+  template <class T>
+  T choice(const std::string& key, std::initializer_list<std::pair<std::string_view, T>> values) {
+    const std::string found = text(key);
+    std::string accepted;
+    for (const auto& [name, value] : values) {
+      if (found == name) return value;
+      accepted += (accepted.empty() ? "" : ", ") + std::string(name);
+    }
+    throw InvalidCase(object(key) + " is \"" + found + "\"; accepted: " + accepted);
+  }
+  template <class T>
+  T choice(const std::string& key, std::initializer_list<std::pair<std::string_view, T>> values, T fallback) {
+    if (!has(key)) {
+      known_.insert(key);
+      return fallback;
+    }
+    return choice(key, values);
+  }
+
+  void finish() const;
+
+ private:
+  std::string object(const std::string& key) const;
+  const Attribute& required(const std::string& key);
+
+  const Case& case_;
+  std::string group_;
+  const Attributes& attributes_;
+  std::set<std::string> known_;
+};
+
+}  // namespace attest

@@ -1,0 +1,207 @@
+// The program `attest`: reads the command line, judges or lists every case, reports, and turns the verdict
+// into an exit status. One bad file or case never hides the others.
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <csignal>
+#include <optional>
+#include <span>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "verify/atomic_file.hpp"
+#include "verify/compare_command.hpp"
+#include "verify/dump.hpp"
+#include "verify/inspect.hpp"
+#include "verify/program.hpp"
+#include "verify/progress.hpp"
+#include "verify/report.hpp"
+#include "verify/verify_case.hpp"
+
+namespace {
+
+using namespace attest;
+
+constexpr const char* exit_status_help =
+    "Exit status (the gravest of all cases):\n"
+    "  0  pass\n"
+    "  1  fail: an output is further off than the kernel's arithmetic explains\n"
+    "  2  usage, or a report that cannot be written\n"
+    "  3  invalid: a file or case is malformed\n"
+    "  4  inconclusive: a wrong kernel could have passed too\n"
+    "  5  internal: attest's own check failed\n"
+    "From the gravest: 5, 3, 1, 4, 0.";
+constexpr const char* compare_help =
+    "Cases are paired by name, or as they are if each file has one.\n"
+    "Exit status (the gravest of all cases):\n"
+    "  0  equal, bit for bit\n"
+    "  1  different: an output is\n"
+    "  2  usage, or a report that cannot be written\n"
+    "  3  invalid: a file or case is malformed, or has no counterpart\n"
+    "  4  inconclusive: inputs, spec or op are not the same\n"
+    "  5  internal: attest's own check failed\n"
+    "From the gravest: 5, 3, 1, 4, 0.";
+
+CaseFindings judge(const Dump& dump, const Listing& listing, const std::string& name, Progress& progress) {
+  CaseFindings findings;
+  findings.file = listing.file;
+  findings.name = name;
+  Case c;
+  const bool judged = guarded(findings, [&] {
+    const struct LineAway {  // before guarded() complains
+      Progress& line;
+      ~LineAway() { line.clear(); }
+    } line_away{progress};
+    c = dump.read(name);
+    findings = verify_case(c, progress);
+  });
+  if (!judged) {
+    findings.op = c.op;
+    findings.about = c.about;
+  }
+  return findings;
+}
+
+int verify(const Options& options) {
+  const bool json_to_file = has_report_file(options);
+  check_report_file(options);
+
+  Output output;
+  RunFindings run;
+  Progress progress;
+  const TextStyle style = style_of(STDOUT_FILENO);
+  std::vector<Listing> listings;
+  for (const std::string& file : options.files) listings.emplace_back(file);
+  select(listings, options.globs);
+
+  Index count = 0, index = 0;
+  for (const Listing& listing : listings) count += std::ssize(listing.names);
+  for (Listing& listing : listings) {
+    if (!output.works() && !json_to_file) break;  // nobody would see the rest
+    const std::size_t first = run.cases.size();
+    if (!listing.readable) run.cases.push_back(listing.failure);
+    if (!listing.names.empty()) {
+      std::optional<Dump> dump;
+      if (guarded(listing.failure, [&] { dump.emplace(listing.file); })) {
+        for (const std::string& name : listing.names) {
+          progress.begin_case(name, index++, count);
+          run.cases.push_back(judge(*dump, listing, name, progress));
+        }
+      } else {
+        run.cases.push_back(listing.failure);
+      }
+    }
+    const std::span<const CaseFindings> cases(run.cases.begin() + static_cast<Index>(first), run.cases.end());
+    if (options.json != "-" && !cases.empty()) output.print((first ? "\n" : "") + text_of_file(cases, style));
+  }
+  if (json_to_file) write_whole(options.json, json_of_run(run, ATTEST_VERSION));
+  output.print(options.json == "-" ? json_of_run(run, ATTEST_VERSION) : text_of_summary(run, style));
+  return output.status(exit_status(run.verdict()));
+}
+
+int inspect(const Options& options) {
+  Output output;
+  Verdict gravest = Verdict::pass;
+  const TextStyle style = style_of(STDOUT_FILENO);
+  bool is_first = true;
+  for (const std::string& file : options.files) {
+    CaseFindings found;
+    found.file = file;
+    found.name = "/";
+    guarded(found, [&] {
+      const Dump dump(file);
+      output.print((is_first ? "" : "\n") + painted(printable(file), Color::bold, style) + '\n');
+      is_first = false;
+      for (const std::string& name : dump.case_names()) {
+        found.name = name;
+        guarded(found, [&] { output.print(text_of_case(dump.read(name, Dump::Contents::headers), style)); });
+        gravest = std::max(gravest, found.verdict);
+      }
+    });
+    gravest = std::max(gravest, found.verdict);
+  }
+  return output.status(exit_status(gravest));
+}
+
+/// `--json` alone means standard output. The argument after it is its value only if it looks like one, so
+/// that `attest verify --json dump.h5` does not write over the dump.
+std::vector<std::string> with_json_value(std::vector<std::string> arguments) {
+  for (std::size_t i = 0; i < arguments.size() && arguments[i] != "--"; ++i) {
+    if (arguments[i] == "--json=") throw UsageError("--json= needs a file name");
+    if (arguments[i] != "--json") continue;
+    const bool has_value =
+        i + 1 < arguments.size() && (arguments[i + 1] == "-" || arguments[i + 1].ends_with(".json"));
+    arguments[i] += "=" + (has_value ? arguments[i + 1] : "-");
+    if (has_value) arguments.erase(arguments.begin() + static_cast<Index>(i) + 1);
+  }
+  return arguments;
+}
+
+void add_common_options(CLI::App& command, Options& options) {
+  command.add_option("--case", options.globs, "Only cases whose names match; may be repeated")
+      ->allow_extra_args(false)
+      ->type_name("GLOB");
+  command.add_option("--json", options.json, "JSON instead of the table; =FILE: to FILE beside it")
+      ->type_name("[=FILE]");
+}
+
+int run(std::vector<std::string> arguments) {
+  CLI::App app("attest: is an attention kernel as accurate as its arithmetic allows?", "attest");
+  Options options;
+  app.set_version_flag("--version", "attest " ATTEST_VERSION, "Print the version and exit");
+  app.set_help_flag("-h,--help", "Print this help and exit");
+  app.require_subcommand(1);
+  app.footer(exit_status_help);
+
+  CLI::App* verifying = app.add_subcommand("verify", "Judge the cases of dumps");
+  verifying->add_option("FILE", options.files, "Dumps (HDF5)")->required()->type_name("");
+  add_common_options(*verifying, options);
+  verifying->footer(exit_status_help);
+
+  CLI::App* inspecting = app.add_subcommand("inspect", "List what dumps hold");
+  inspecting->add_option("FILE", options.files, "Dumps (HDF5)")->required()->type_name("");
+
+  CLI::App* comparing = app.add_subcommand("compare", "Hold the outputs of two dumps against each other");
+  comparing->add_option("FILES", options.files, "Dumps A and B (HDF5)")
+      ->required()
+      ->expected(2)
+      ->type_name("");
+  add_common_options(*comparing, options);
+  comparing->add_flag("--batch", options.batch, "A's one case is the batch that B's cases make up, by name");
+  comparing->footer(compare_help);
+
+  try {
+    arguments = with_json_value(std::move(arguments));
+    std::ranges::reverse(arguments);  // as CLI11 wants them
+    app.parse(arguments);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() != 0) throw UsageError(e.what());
+    std::ostringstream text;
+    app.exit(e, text, text);
+    Output output;
+    output.print(text.str());
+    return output.status(0);
+  }
+  if (comparing->parsed()) return compare(options);
+  return verifying->parsed() ? verify(options) : inspect(options);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of write(), not the end
+  try {
+    return run(std::vector<std::string>(argv + 1, argv + argc));
+  } catch (const UsageError& e) {
+    complain(std::string(e.what()) + " (see attest --help)");
+    return usage_status;
+  } catch (const WriteError& e) {
+    complain(e.what());
+    return usage_status;
+  } catch (const std::exception& e) {
+    complain(std::string("internal error: ") + e.what() + "; please report it");
+    return exit_status(Verdict::internal);
+  }
+}

@@ -1,0 +1,84 @@
+// One record per operation: what it reads and writes, what it means, and how its results are judged.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "verify/case.hpp"
+#include "verify/expected.hpp"
+
+namespace attest {
+
+/// A check of ours failed: exact values of two engines disagree. Never the user's fault.
+class InternalError : public std::logic_error {
+ public:
+  using std::logic_error::logic_error;
+};
+
+enum class PortType { floating, integer, boolean };
+
+struct Port {
+  std::string_view name;
+  std::string_view extents;  // symbols, in the default layout
+  PortType type;
+  bool required;
+  std::string_view meaning;
+};
+
+struct SpecKey {
+  std::string_view name, values, fallback, meaning;  // fallback "": the key is required
+};
+
+/// A wrong answer that must not pass, at some elements of one output.
+struct Decoy {
+  std::string name;
+  std::string output;
+  std::vector<Index> at;      // flat indices
+  std::vector<double> value;  // what the wrong answer would be there, before rounding
+};
+
+/// Called now and then, from one thread, with the share of the work that is done.
+using ProgressFunction = std::function<void(double)>;
+
+/// A case whose tensors and options were found to fit together.
+class Problem {
+ public:
+  virtual ~Problem() = default;
+
+  /// The contract that the bounds are derived from, as one line for reports.
+  virtual std::string contract() const = 0;
+
+  /// Exact values and bounds of every output that the case holds, in the order of the op's ports.
+  virtual std::vector<Expected> expect(const ProgressFunction& progress) = 0;
+
+  /// Recomputes a sample of the values with ref and throws InternalError where both disagree by more than
+  /// their certified errors. Call after expect().
+  virtual void recheck(std::span<const Expected> expected) const = 0;
+
+  /// Wrong answers for the outputs of the case. Call after expect().
+  virtual std::vector<Decoy> decoys(std::span<const Expected> expected) const = 0;
+};
+
+struct Op {
+  std::string_view name, summary;
+  std::vector<Port> inputs, outputs;
+  std::vector<SpecKey> spec;
+  /// Throws InvalidCase where the case is malformed. The case must outlive the problem.
+  std::unique_ptr<Problem> (*read)(const Case& c);
+};
+
+/// All operations, in the order of the documentation.
+std::span<const Op> all_ops();
+
+/// Throws InvalidCase with the names of all operations if there is none of that name.
+const Op& find_op(const Case& c);
+
+/// Every dataset is a port of the op, has its type, and no required input is missing. Throws InvalidCase.
+void check_ports(const Op& op, const Case& c);
+
+}  // namespace attest

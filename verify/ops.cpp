@@ -1,0 +1,68 @@
+// The list of operations.
+#include <algorithm>
+
+#include "core/invalid_case.hpp"
+#include "verify/op.hpp"
+#include "verify/ops/ops.hpp"
+
+namespace attest {
+namespace {
+
+std::string names_of(const std::vector<Port>& ports) {
+  std::string text;
+  for (const Port& port : ports) text += (text.empty() ? "" : ", ") + std::string(port.name);
+  return text;
+}
+
+void check_group(const Case& c, const std::string& group, const std::map<std::string, Tensor>& tensors,
+                 const std::vector<Port>& ports) {
+  for (const auto& [name, tensor] : tensors) {
+    const auto port = std::find_if(ports.begin(), ports.end(), [&](const Port& p) { return p.name == name; });
+    const std::string object = c.object(group + "/" + name);
+    if (port == ports.end()) {
+      throw InvalidCase(object + " is not known to " + c.op + "; accepted: " + names_of(ports));
+    }
+    const bool is_integer = !tensor.dtype && tensor.type_name != "bool";
+    const bool is_boolean = tensor.type_name == "bool" || tensor.type_name == "uint8";
+    const bool fits = port->type == PortType::floating  ? tensor.dtype.has_value()
+                      : port->type == PortType::integer ? is_integer
+                                                        : is_boolean;
+    if (!fits) {
+      throw InvalidCase(object + " holds " + tensor.type_name + "; " +
+                        (port->type == PortType::floating  ? "a floating-point type"
+                         : port->type == PortType::integer ? "an integer type"
+                                                           : "booleans (uint8 or an HDF5 enum)") +
+                        " is expected");
+    }
+  }
+  for (const Port& port : ports) {
+    if (port.required && !tensors.contains(std::string(port.name))) {
+      throw InvalidCase(c.object(group + "/" + std::string(port.name)) + " is missing");
+    }
+  }
+}
+
+}  // namespace
+
+std::span<const Op> all_ops() {
+  static const std::vector<Op> ops = {
+      attention_op(),
+  };
+  return ops;
+}
+
+const Op& find_op(const Case& c) {
+  std::string accepted;
+  for (const Op& op : all_ops()) {
+    if (op.name == c.op) return op;
+    accepted += (accepted.empty() ? "" : ", ") + std::string(op.name);
+  }
+  throw InvalidCase(c.object("") + " attribute op is \"" + c.op + "\"; accepted: " + accepted);
+}
+
+void check_ports(const Op& op, const Case& c) {
+  check_group(c, "in", c.in, op.inputs);
+  check_group(c, "out", c.out, op.outputs);
+}
+
+}  // namespace attest

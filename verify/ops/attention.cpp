@@ -1,0 +1,262 @@
+// The record of `attention`, and the exact values and bounds of its outputs.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "verify/bounds/attention_forward.hpp"
+#include "verify/contract_keys.hpp"
+#include "verify/ops/attention_problem.hpp"
+#include "verify/ops/ops.hpp"
+
+namespace attest {
+namespace {
+
+using bounds::ExpectedView;
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+Expected* find(std::vector<Expected>& all, std::string_view output) {
+  const auto it = std::find_if(all.begin(), all.end(), [&](const Expected& e) { return e.output == output; });
+  return it == all.end() ? nullptr : &*it;
+}
+
+/// Gradients that are summed over rows and sequences, on their way to an Expected.
+struct GradientTotals {
+  std::vector<double> value, magnitude, worst, systematic, variance;
+
+  explicit GradientTotals(std::size_t n) : value(n), magnitude(n), worst(n), systematic(n), variance(n) {}
+
+  template <int Rank, class ViewOf>
+  bounds::GradientSums<Rank> views(ViewOf view_of) {
+    return {view_of(value.data()), view_of(magnitude.data()), view_of(worst.data()),
+            view_of(systematic.data()), view_of(variance.data())};
+  }
+
+  /// `terms` values were added up in the format of the accumulator.
+  void write(Expected& expected, Index terms, const Contract& contract, double share) const {
+    const Index n = static_cast<Index>(value.size());
+    const double lambda = bounds::confidence_multiplier(n);
+    const double sum = bounds::sum_error(contract.pv, terms).worst;
+    for (Index at = 0; at < n; ++at) {
+      const bounds::ElementBound b = bounds::element_bound(
+          value[at], worst[at] * (1 + sum) + sum * magnitude[at], systematic[at] + sum * magnitude[at],
+          std::sqrt(variance[at]), lambda, share, expected.dtype);
+      expected.value[at] = b.value;
+      expected.value_error[at] = b.value_error;
+      expected.rigorous[at] = b.rigorous;
+      expected.probable[at] = b.probable;
+      expected.sigma[at] = b.sigma;
+    }
+  }
+};
+
+}  // namespace
+
+SavedForBackward::SavedForBackward(const Sequence& s)
+    : d_o({s.in.q_heads(), s.queries, s.in.v_width()}),
+      o(d_o),
+      o_worst(d_o),
+      o_systematic(d_o),
+      o_sigma(d_o),
+      lse({s.in.q_heads(), s.queries}),
+      lse_worst(lse),
+      lse_systematic(lse) {}
+
+bounds::BackwardInputs SavedForBackward::for_bounds() const {
+  return {d_o.view(),     o.view(),   o_worst.view(),   o_systematic.view(),
+          o_sigma.view(), lse.view(), lse_worst.view(), lse_systematic.view()};
+}
+
+AttentionProblem::AttentionProblem(const Case& c)
+    : case_(c), attention_(c), contract_(read_contract(c, *c.in.at("q").dtype)) {}
+
+std::string AttentionProblem::contract() const {
+  return contract_text(contract_, case_.contract);
+}
+
+const Tensor* AttentionProblem::output(const std::string& name) const {
+  const auto it = case_.out.find(name);
+  return it == case_.out.end() ? nullptr : &it->second;
+}
+
+bool AttentionProblem::has_gradients() const {
+  return std::any_of(case_.out.begin(), case_.out.end(),
+                     [](const auto& out) { return out.first.front() == 'd'; });
+}
+
+bounds::ForwardOutputs AttentionProblem::forward_outputs(const Sequence& s,
+                                                         std::vector<Expected>& all) const {
+  bounds::ForwardOutputs out{};
+  out.lse_unit = attention_.lse_unit;
+  out.lse_empty = attention_.lse_empty;
+  for (Expected& e : all) {
+    double* data = e.value.data();
+    const auto rows = [&] { return attention_.like_rows(data, *e.dumped, s); };
+    if (e.output == "o") out.o = {e, attention_.like_o(data, s)};
+    if (e.output == "lse") out.lse = {e, rows()};
+    if (e.output == "m") out.m = {e, rows()};
+    if (e.output == "l") out.l = {e, rows()};
+    if (e.output == "s") out.s = {e, attention_.like_scores(data, s)};
+    if (e.output == "p") out.p = {e, attention_.like_scores(data, s)};
+  }
+  return out;
+}
+
+std::vector<Expected> AttentionProblem::expect(const ProgressFunction& progress) {
+  std::vector<Expected> all;
+  for (const Port& port : attention_op().outputs) {
+    if (const Tensor* tensor = output(std::string(port.name)))
+      all.emplace_back(std::string(port.name), *tensor);
+  }
+
+  // Gradients depend on o and lse; where the dump has neither, their exact values and bounds stand in.
+  std::vector<Expected> unwritten;
+  if (has_gradients()) {
+    const Tensor& d_o = case_.in.at("do");
+    unwritten_ = {d_o, attention_.rows_tensor(contract_.softmax_dtype)};
+    if (!output("o")) all.emplace_back("o", unwritten_[0]);
+    if (!output("lse")) all.emplace_back("lse", unwritten_[1]);
+  }
+  // Absent keys have no weight.
+  if (Expected* s = find(all, "s")) std::fill(s->value.begin(), s->value.end(), -infinity);
+
+  const double forward_share = has_gradients() ? 0.3 : 1.0;
+  for (std::size_t n = 0; n < attention_.sequences.size(); ++n) {
+    const Sequence& s = attention_.sequences[n];
+    bounds::attention_forward(attention_.spec, s.in, contract_, forward_outputs(s, all));
+    progress(forward_share * static_cast<double>(n + 1) / static_cast<double>(attention_.sequences.size()));
+  }
+  if (has_gradients()) {
+    collect_saved(all);
+    expect_gradients(all, progress);
+    std::erase_if(all, [&](const Expected& e) { return !output(e.output); });
+  }
+  return all;
+}
+
+void AttentionProblem::collect_saved(std::vector<Expected>& all) {
+  const Expected& o = *find(all, "o");
+  const Expected& lse = *find(all, "lse");
+  const Tensor* device_o = output("o");
+  const Tensor* device_lse = output("lse");
+  const double lambda = bounds::confidence_multiplier(static_cast<Index>(o.value.size()));
+  const Tensor& d_o = case_.in.at("do");
+  for (const Sequence& s : attention_.sequences) {
+    SavedForBackward& saved = saved_.emplace_back(s);
+    const View<const double, 3> o_at = attention_.like_o(o.value.data(), s);
+    const View<const double, 3> lse_at = attention_.like_rows(lse.value.data(), *lse.dumped, s);
+    const View<const double, 3> d_o_at = attention_.like_o(d_o.values.data(), s);
+    for (Index h = 0; h < s.in.q_heads(); ++h) {
+      for (Index i = 0; i < s.queries; ++i) {
+        for (Index e = 0; e < s.in.v_width(); ++e) {
+          const Index at = &o_at(h, i, e) - o.value.data();
+          saved.d_o(h, i, e) = d_o_at(h, i, e);
+          if (device_o && std::isfinite(device_o->values[at])) {
+            const double spacing = ulp(device_o->values[at], o.dtype);
+            saved.o(h, i, e) = device_o->values[at];
+            saved.o_worst(h, i, e) = spacing / 2;
+            saved.o_sigma(h, i, e) = spacing / std::sqrt(12.0);
+            continue;
+          }
+          saved.o(h, i, e) = o.value[at];
+          saved.o_worst(h, i, e) = o.rigorous[at];
+          saved.o_sigma(h, i, e) = o.sigma[at];
+          saved.o_systematic(h, i, e) = std::max(0.0, o.probable[at] - lambda * o.sigma[at]);
+        }
+        const Index at = &lse_at(h, i, 0) - lse.value.data();
+        const double exact = lse.value[at] == attention_.lse_empty ? -infinity : lse.value[at];
+        // An lse that is itself wrong would only hide whether the gradient is.
+        const bool usable =
+            device_lse && std::isfinite(exact) && std::abs(device_lse->values[at] - exact) <= lse.bound(at);
+        saved.lse(h, i) = (usable ? device_lse->values[at] : exact) / attention_.lse_unit;
+        if (!std::isfinite(exact)) continue;
+        // The backward pass may have read the lse before it was stored.
+        const double store = ulp(lse.value[at], lse.dtype) / 2;
+        saved.lse_worst(h, i) = (usable ? store : lse.rigorous[at]) / attention_.lse_unit;
+        saved.lse_systematic(h, i) = (usable ? store : lse.probable[at]) / attention_.lse_unit;
+      }
+    }
+  }
+}
+
+void AttentionProblem::expect_gradients(std::vector<Expected>& all, const ProgressFunction& progress) {
+  Expected* dbias = find(all, "dbias");
+  Expected* dsink = find(all, "dsink");
+  GradientTotals bias_totals(dbias ? dbias->value.size() : 0), sink_totals(dsink ? dsink->value.size() : 0);
+  Index queries = 0, score_count = 0, keys = 1;
+  for (std::size_t n = 0; n < attention_.sequences.size(); ++n) {
+    const Sequence& s = attention_.sequences[n];
+    bounds::BackwardOutputs out{};
+    for (Expected& e : all) {
+      double* data = e.value.data();
+      if (e.output == "dq") out.dq = {e, attention_.like_q(data, s)};
+      if (e.output == "dk") out.dk = {e, attention_.like_k(data, s)};
+      if (e.output == "dv") out.dv = {e, attention_.like_v(data, s)};
+    }
+    if (dbias) out.dbias = bias_totals.views<3>([&](double* data) { return attention_.like_bias(data, s); });
+    if (dsink)
+      out.dsink = sink_totals.views<1>([&](double* data) { return View<double, 1>{data, {s.in.q_heads()}}; });
+    bounds::attention_backward(attention_.spec, s.in, saved_[n].for_bounds(), contract_, out);
+    queries += s.queries;
+    keys = std::max(keys, s.in.keys());
+    score_count += s.in.q_heads() * s.queries * s.in.keys();
+    progress(0.3 + 0.7 * static_cast<double>(n + 1) / static_cast<double>(attention_.sequences.size()));
+  }
+  const Index width = case_.in.at("q").shape.back();
+  const double share = bounds::Arithmetic(contract_).reference_share(width, keys);
+  if (dbias)
+    bias_totals.write(*dbias, score_count / std::max(Index{1}, dbias->dumped->size()), contract_, share);
+  if (dsink) sink_totals.write(*dsink, queries, contract_, share);
+}
+
+Op attention_op() {
+  using enum PortType;
+  return {
+      "attention",
+      "Scaled dot-product attention, forward and backward: softmax(scale q k^T + ...) v.",
+      {
+          {"q", "B Hq Sq D", floating, true, "queries"},
+          {"k", "B Hkv Sk D", floating, true, "keys; query head h reads head h / (Hq / Hkv)"},
+          {"v", "B Hkv Sk E", floating, true, "values"},
+          {"mask", "~ B Hq Sq Sk", boolean, false, "broadcasts; true = may attend"},
+          {"bias", "~ B Hq Sq Sk", floating, false, "broadcasts; added to the scaled scores"},
+          {"alibi_slopes", "Hq or B Hq", floating, false, "score -= slope |diagonal - j|"},
+          {"sink", "Hq", floating, false, "a score that takes weight and carries no value"},
+          {"past_k", "B Hkv Sp D", floating, false, "stands before k"},
+          {"past_v", "B Hkv Sp E", floating, false, "stands before v"},
+          {"kv_lengths", "B", integer, false, "keys from this index on are absent, past keys counted in"},
+          {"cu_seqlens_q", "B+1", integer, false, "layout thd: where the packed sequences begin"},
+          {"cu_seqlens_k", "B+1", integer, false, "the same for the keys"},
+          {"do", "B Hq Sq E", floating, false, "gradient of o: asks for the gradients"},
+      },
+      {
+          {"o", "B Hq Sq E", floating, false, "output"},
+          {"lse", "B Hq Sq", floating, false, "log of the row sum of exp(score)"},
+          {"m", "B Hq Sq (R)", floating, false, "row maximum of the scores, or R equal copies"},
+          {"l", "B Hq Sq (R)", floating, false, "row sum of exp(score - m)"},
+          {"s", "B Hq Sq Sk", floating, false, "scores after scale, softcap, bias and mask"},
+          {"p", "B Hq Sq Sk", floating, false, "weights"},
+          {"dq", "B Hq Sq D", floating, false, "gradient of q"},
+          {"dk", "B Hkv Sk D", floating, false, "gradient of k"},
+          {"dv", "B Hkv Sk E", floating, false, "gradient of v"},
+          {"dbias", "~ B Hq Sq Sk", floating, false, "gradient of bias, shaped like it"},
+          {"dsink", "Hq", floating, false, "gradient of sink"},
+      },
+      {
+          {"causal", "none, top_left, bottom_right", "", "which keys a row may attend to"},
+          {"scale", "number", "", "factor of q.k"},
+          {"layout", "bhsd, bshd, sbhd, bsm, sbm, thd", "bhsd", "order of the axes"},
+          {"heads_q", "integer", "0", "query heads; required by bsm and sbm"},
+          {"heads_kv", "integer", "0", "key/value heads; required by bsm and sbm"},
+          {"window_left", "integer", "-1", "keys visible before the diagonal; -1 = all"},
+          {"window_right", "integer", "-1", "keys visible after the diagonal; -1 = all"},
+          {"softcap", "number", "0", "score = softcap tanh(score / softcap), before bias and mask; 0 = off"},
+          {"empty_row", "zero, nan, mean_v", "zero", "output of a row that may attend to no key"},
+          {"lse_base", "e, 2", "e", "base of the logarithm in lse"},
+          {"lse_empty", "-inf, +inf", "-inf", "lse of a row that may attend to no key"},
+      },
+      [](const Case& c) -> std::unique_ptr<Problem> { return std::make_unique<AttentionProblem>(c); },
+  };
+}
+
+}  // namespace attest

@@ -1,0 +1,58 @@
+// The attention problem of a case: its exact values and bounds, the checks of ours and the decoys.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/array.hpp"
+#include "core/contract.hpp"
+#include "ref/attention.hpp"
+#include "verify/bounds/attention_backward.hpp"
+#include "verify/bounds/attention_forward.hpp"
+#include "verify/op.hpp"
+#include "verify/ops/attention_case.hpp"
+
+namespace attest {
+
+/// What the gradients of one sequence are judged from: the device's own o and lse where they are usable, so
+/// that a gradient is judged as a function of what its kernel read, and exact values with their bounds
+/// elsewhere.
+struct SavedForBackward {
+  Array<double, 3> d_o, o, o_worst, o_systematic, o_sigma;  // [Hq, Sq, E]
+  Array<double, 2> lse, lse_worst, lse_systematic;          // [Hq, Sq], natural log
+
+  explicit SavedForBackward(const Sequence& s);
+
+  bounds::BackwardInputs for_bounds() const;
+  ref::AttentionSaved for_ref() const { return {o.view(), lse.view(), d_o.view()}; }
+};
+
+class AttentionProblem : public Problem {
+ public:
+  explicit AttentionProblem(const Case& c);
+
+  std::string contract() const override;
+  std::vector<Expected> expect(const ProgressFunction& progress) override;
+  void recheck(std::span<const Expected> expected) const override;
+  std::vector<Decoy> decoys(std::span<const Expected> expected) const override;
+
+ private:
+  bool has_gradients() const;
+  bounds::ForwardOutputs forward_outputs(const Sequence& s, std::vector<Expected>& all) const;
+  void collect_saved(std::vector<Expected>& all);
+  void expect_gradients(std::vector<Expected>& all, const ProgressFunction& progress);
+
+  /// What ref says of a sample of rows and keys if the options were `spec`: one entry per output that the
+  /// case holds.
+  std::vector<Decoy> sampled_answers(const std::string& name, const AttentionSpec& spec) const;
+  std::vector<Decoy> sampled_means_of_v() const;
+  const Tensor* output(const std::string& name) const;
+
+  const Case& case_;
+  AttentionCase attention_;
+  Contract contract_;
+  std::vector<Tensor> unwritten_;        // shapes of o and lse where the dump holds gradients but not these
+  std::vector<SavedForBackward> saved_;  // per sequence, if there are gradients
+};
+
+}  // namespace attest

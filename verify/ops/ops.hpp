@@ -1,0 +1,10 @@
+// The records that verify/ops.cpp lists: one function per file of this folder.
+#pragma once
+
+#include "verify/op.hpp"
+
+namespace attest {
+
+Op attention_op();
+
+}  // namespace attest

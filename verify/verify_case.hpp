@@ -1,0 +1,13 @@
+// One case, from what a dump holds to a verdict.
+#pragma once
+
+#include "verify/findings.hpp"
+#include "verify/op.hpp"
+#include "verify/progress.hpp"
+
+namespace attest {
+
+/// Judges one case. Throws InvalidCase if the case is malformed, InternalError if a check of ours fails.
+CaseFindings verify_case(const Case& c, Progress& progress);
+
+}  // namespace attest
