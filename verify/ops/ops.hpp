@@ -6,5 +6,6 @@
 namespace attest {
 
 Op attention_op();
+Op rope_op();
 
 }  // namespace attest
