@@ -47,6 +47,10 @@ void check_group(const Case& c, const std::string& group, const std::map<std::st
 std::span<const Op> all_ops() {
   static const std::vector<Op> ops = {
       attention_op(),
+      softmax_op(),
+      gelu_op(),
+      silu_op(),
+      sigmoid_op(),
       rope_op(),
   };
   return ops;

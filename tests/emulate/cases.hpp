@@ -45,12 +45,10 @@ Case inputs_of(const Setup& setup, DType p_dtype);
 /// What a kernel reads of such a case; the case must live on.
 AttentionInputs views_of(const Case& c);
 
-/// Replaces the outputs: of `outputs` those that there are results for. softmax says what lse, m, l, s are
-/// stored in.
+/// Replaces the outputs by those of `outputs` that there are results for.
 void store(Case& c, const Results& results, const std::vector<std::string>& outputs, DType element,
            DType p_dtype);
 
-inline const std::vector<std::string> forward_outputs = {"o", "lse", "m", "l", "s", "p"};
 inline const std::vector<std::string> all_outputs = {"o",  "lse", "m",  "l",     "s",    "p",
                                                      "dq", "dk",  "dv", "dbias", "dsink"};
 

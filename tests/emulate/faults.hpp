@@ -8,10 +8,11 @@
 
 namespace attest::emulate {
 
+/// One of the two functions is null.
 struct Fault {
   std::string_view name;
-  void (*in_kernel)(Kernel& kernel, Setup& seen);  // seen: what the kernel believes to be asked; may be null
-  void (*in_results)(Results& results, const Setup& setup);  // may be null
+  void (*in_kernel)(Kernel& kernel, Setup& seen);  // seen: what the kernel believes that it is asked
+  void (*in_results)(Results& results, const Setup& setup);
 };
 
 std::span<const Fault> all_faults();

@@ -6,6 +6,10 @@
 namespace attest {
 
 Op attention_op();
+Op gelu_op();
 Op rope_op();
+Op sigmoid_op();
+Op silu_op();
+Op softmax_op();
 
 }  // namespace attest

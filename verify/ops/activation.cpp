@@ -1,0 +1,235 @@
+// The records of `gelu`, `silu` and `sigmoid`: one function of every element.
+#include <algorithm>
+#include <cmath>
+
+#include "core/invalid_case.hpp"
+#include "verify/bounds/activation.hpp"
+#include "verify/contract_keys.hpp"
+#include "verify/extents.hpp"
+#include "verify/keys.hpp"
+#include "verify/ops/ops.hpp"
+#include "verify/text.hpp"
+
+namespace attest {
+namespace {
+
+using ref::Activation;
+
+constexpr Index sampled_elements = 4096;  // of a case, for recheck and decoys
+
+std::string index_text(const Tensor& tensor, Index flat) {
+  std::vector<Index> at(tensor.shape.size());
+  for (std::size_t axis = at.size(); axis-- > 0; flat /= tensor.shape[axis])
+    at[axis] = flat % tensor.shape[axis];
+  return shape_text(at);
+}
+
+Activation read_kind(const Case& c) {
+  KeyReader keys(c, "spec", c.spec);
+  Activation kind = c.op == "silu" ? Activation::silu : Activation::sigmoid;
+  if (c.op == "gelu") {
+    kind = keys.choice<Activation>(
+        "approximate",
+        {{"none", Activation::gelu_erf}, {"tanh", Activation::gelu_tanh}, {"quick", Activation::gelu_quick}},
+        Activation::gelu_erf);
+  }
+  keys.finish();
+  return kind;
+}
+
+/// Every rounding in the compute format.
+bounds::Arithmetic arithmetic_of(DType dtype) {
+  return bounds::Arithmetic({dtype, dtype, {dtype, 0, 0}, {dtype, 0, 0}});
+}
+
+class ActivationProblem : public Problem {
+ public:
+  explicit ActivationProblem(const Case& c);
+
+  std::string contract() const override { return compute_dtype_text(compute_, case_.contract); }
+  std::vector<Expected> expect(const ProgressFunction& progress) override;
+  void recheck(std::span<const Expected> expected) const override;
+  std::vector<Decoy> decoys(std::span<const Expected> expected) const override;
+
+ private:
+  const Tensor* find(const std::map<std::string, Tensor>& tensors, const std::string& name) const {
+    const auto it = tensors.find(name);
+    return it == tensors.end() ? nullptr : &it->second;
+  }
+  void fill_values(Expected& expected) const;
+
+  /// f and f' of a sample of elements, as answers for the outputs that the case holds.
+  template <class Value, class Slope>
+  std::vector<Decoy> sampled(const std::string& name, Value value, Slope slope) const;
+
+  const Case& case_;
+  const Tensor& x_;
+  DType compute_;
+  Activation kind_;
+};
+
+ActivationProblem::ActivationProblem(const Case& c)
+    : case_(c), x_(c.in.at("x")), compute_(read_compute_dtype(c, *x_.dtype)), kind_(read_kind(c)) {
+  const Format &computed = format_of(compute_), &given = format_of(*x_.dtype);
+  if (computed.precision < given.precision || computed.emax < given.emax || computed.emin > given.emin) {
+    throw InvalidCase(c.object("contract") + " attribute compute_dtype is " + std::string(computed.name) +
+                      ", which does not hold all values of in/x (" + x_.type_name +
+                      "); a type that does is expected");
+  }
+  const auto check = [&](const std::string& path, const Tensor* tensor, bool has_values) {
+    if (!tensor) return;
+    if (tensor->shape != x_.shape) {
+      throw InvalidCase(c.object(path) + " has shape " + shape_text(tensor->shape) + ", in/x has " +
+                        shape_text(x_.shape) + "; they must be equal");
+    }
+    for (Index at = 0; has_values && at < tensor->size(); ++at) {
+      if (std::isfinite(tensor->values[at])) continue;
+      throw InvalidCase(c.object(path) + " holds " + exact_text(tensor->values[at]) + " at " +
+                        index_text(*tensor, at) + "; finite values are expected");
+    }
+  };
+  check("in/x", &x_, true);
+  check("in/dy", find(c.in, "dy"), true);
+  check("out/y", find(c.out, "y"), false);
+  check("out/dx", find(c.out, "dx"), false);
+  if (c.out.contains("dx") && !c.in.contains("dy"))
+    throw InvalidCase(c.object("out/dx") + " is given, but in/dy is missing");
+}
+
+// Equations (A9) and (A10). A few roundings of one element, all of them possibly towards one side: the
+// probable bound is the rigorous one, and sigma that of an error spread evenly within it.
+void ActivationProblem::fill_values(Expected& e) const {
+  const bounds::Arithmetic arithmetic = arithmetic_of(compute_);
+  const double lambda = bounds::confidence_multiplier(x_.size());
+  const double share = 1.05 * 0x1p-53 / arithmetic.u;
+  const Tensor* dy = find(case_.in, "dy");
+  const Tensor* y = find(case_.out, "y");
+  const DType stored = y ? *y->dtype : e.dtype;
+  const bool is_gradient = e.output == "dx";
+#pragma omp parallel for schedule(static)
+  for (Index at = 0; at < x_.size(); ++at) {
+    bounds::Evaluated f = is_gradient
+                              ? bounds::activation_derivative(kind_, x_.values[at], arithmetic, stored)
+                              : bounds::activation(kind_, x_.values[at], arithmetic);
+    if (is_gradient) {
+      const double g = dy->values[at];
+      f = {g * f.value, std::abs(g) * (f.worst + 2 * arithmetic.u * std::abs(f.value)) + arithmetic.flush};
+    }
+    const bounds::ElementBound b =
+        bounds::element_bound(f.value, f.worst, f.worst, f.worst / std::sqrt(3.0), lambda, share, e.dtype);
+    e.value[at] = b.value;
+    e.value_error[at] = b.value_error + 0x1p-50 * std::abs(f.value);
+    e.rigorous[at] = b.rigorous;
+    e.probable[at] = b.probable;
+    e.sigma[at] = b.sigma;
+  }
+}
+
+std::vector<Expected> ActivationProblem::expect(const ProgressFunction& progress) {
+  std::vector<Expected> all;
+  for (const std::string name : {"y", "dx"}) {
+    if (const Tensor* tensor = find(case_.out, name)) all.emplace_back(name, *tensor);
+  }
+  for (Expected& e : all) fill_values(e);
+  progress(1);
+  return all;
+}
+
+template <class Value, class Slope>
+std::vector<Decoy> ActivationProblem::sampled(const std::string& name, Value value, Slope slope) const {
+  std::vector<Decoy> all;
+  const Tensor* dy = find(case_.in, "dy");
+  const Index count = std::min(x_.size(), sampled_elements);
+  for (const auto& [output, tensor] : case_.out) {
+    Decoy& decoy = all.emplace_back(Decoy{name, output, {}, {}});
+    for (Index n = 0; n < count; ++n) {
+      const Index at = count == 1 ? 0 : n * (x_.size() - 1) / (count - 1);
+      const double x = x_.values[at];
+      decoy.at.push_back(at);
+      decoy.value.push_back(output == "y" ? value(x) : dy->values[at] * slope(x));
+    }
+  }
+  return all;
+}
+
+void ActivationProblem::recheck(std::span<const Expected> expected) const {
+  const std::vector<Decoy> answers = sampled(
+      "ref", [this](double x) { return ref::activation(kind_, x); },
+      [this](double x) { return ref::activation_derivative(kind_, x); });
+  for (const Decoy& answer : answers) {
+    for (const Expected& e : expected) {
+      if (e.output != answer.output) continue;
+      for (std::size_t n = 0; n < answer.at.size(); ++n) {
+        const Index at = answer.at[n];
+        // Each of the two may be off by the certified error.
+        if (std::abs(e.value[at] - answer.value[n]) <= 2 * e.value_error[at]) continue;
+        throw InternalError("the engine's value of out/" + e.output + " at flat index " + std::to_string(at) +
+                            " is " + exact_text(e.value[at]) + ", the reference's " +
+                            exact_text(answer.value[n]));
+      }
+    }
+  }
+}
+
+// What a user could confuse with the op: its other forms, and what is cut from straight lines.
+std::vector<Decoy> ActivationProblem::decoys(std::span<const Expected>) const {
+  std::vector<Decoy> all;
+  const auto add = [&](const std::string& name, auto value, auto slope) {
+    for (Decoy& decoy : sampled(name, value, slope)) all.push_back(std::move(decoy));
+  };
+  const bool is_sigmoid = kind_ == Activation::sigmoid;
+  for (const auto& [name, kind] :
+       {std::pair{"the erf form of GELU", Activation::gelu_erf},
+        std::pair{"the tanh form of GELU", Activation::gelu_tanh},
+        std::pair{"the quick form of GELU", Activation::gelu_quick}, std::pair{"SiLU", Activation::silu}}) {
+    if (kind == kind_ || is_sigmoid) continue;
+    add(
+        name, [k = kind](double x) { return ref::activation(k, x); },
+        [k = kind](double x) { return ref::activation_derivative(k, x); });
+  }
+  const auto hard_sigmoid = [](double x) { return std::clamp(x / 6 + 0.5, 0.0, 1.0); };
+  const auto hard_slope = [](double x) { return std::abs(x) < 3 ? 1.0 / 6 : 0.0; };
+  if (is_sigmoid) {
+    add("the hard sigmoid", hard_sigmoid, hard_slope);
+    add(
+        "tanh", [](double x) { return std::tanh(x); },
+        [](double x) { return 1 - std::tanh(x) * std::tanh(x); });
+  } else {
+    add(
+        "ReLU", [](double x) { return std::max(x, 0.0); }, [](double x) { return x > 0 ? 1.0 : 0.0; });
+    add(
+        "the hard swish", [&](double x) { return x * hard_sigmoid(x); },
+        [&](double x) { return hard_sigmoid(x) + x * hard_slope(x); });
+  }
+  return all;
+}
+
+Op activation_op(std::string_view name, std::string_view summary, std::vector<SpecKey> spec) {
+  using enum PortType;
+  return {
+      name,
+      summary,
+      {{"x", "...", floating, true, "input, of any shape"},
+       {"dy", "...", floating, false, "gradient of y: asks for dx"}},
+      {{"y", "...", floating, false, "f(x)"}, {"dx", "...", floating, false, "dy f'(x)"}},
+      std::move(spec),
+      [](const Case& c) -> std::unique_ptr<Problem> { return std::make_unique<ActivationProblem>(c); },
+  };
+}
+
+}  // namespace
+
+Op gelu_op() {
+  return activation_op("gelu", "x times the normal distribution function of x, or an approximation of it.",
+                       {{"approximate", "none, tanh, quick", "none", "erf, tanh, or x sigmoid(1.702 x)"}});
+}
+
+Op silu_op() {
+  return activation_op("silu", "x sigmoid(x), also called swish.", {});
+}
+
+Op sigmoid_op() {
+  return activation_op("sigmoid", "1 / (1 + exp(-x)).", {});
+}
+
+}  // namespace attest

@@ -1,0 +1,65 @@
+// The softmax problem of a case: rows along one axis, whatever the rank.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ref/softmax.hpp"
+#include "verify/op.hpp"
+
+namespace attest {
+
+class SoftmaxProblem : public Problem {
+ public:
+  /// Throws InvalidCase where spec, shapes or values do not fit together. The case must outlive this object.
+  explicit SoftmaxProblem(const Case& c);
+
+  std::string contract() const override;
+  std::vector<Expected> expect(const ProgressFunction& progress) override;
+  void recheck(std::span<const Expected> expected) const override;
+  std::vector<Decoy> decoys(std::span<const Expected> expected) const override;
+
+ private:
+  /// How wrong answers differ from the right ones.
+  struct Variant {
+    ref::SoftmaxSpec spec;
+    double base = 0;                          // of the exponential, as its logarithm; 0: e
+    bool ignores_mask = false;                // scores that are absent count as 0
+    bool is_uniform = false;                  // equal weights
+    bool drops_sum = false;                   // dx = y dy
+    double lse_factor = 1, lse_offset_m = 0;  // lse = factor (lse - offset m)
+  };
+
+  void read_spec();
+  void read_shapes();
+  void check_values() const;
+  const Tensor* input(const std::string& name) const;
+  const Tensor* output(const std::string& name) const;
+  const Tensor& given() const;  // x
+
+  Index rows() const { return outer_ * inner_; }
+  /// [outer, N, inner] over an array that is shaped like x.
+  template <class T>
+  View<T, 3> like_x(T* data) const {
+    return {data, {outer_, n_, inner_}};
+  }
+  /// [outer, R, inner] over an array that is shaped like lse: x without its axis, or R copies there.
+  template <class T>
+  View<T, 3> like_rows(T* data, const Tensor& tensor) const {
+    return {data, {outer_, rows() > 0 ? tensor.size() / rows() : 0, inner_}};
+  }
+  View<const double, 3> mask() const;
+
+  /// What ref says of a sample of rows: one entry per output that the case holds.
+  std::vector<Decoy> sampled_answers(const std::string& name, const Variant& variant) const;
+  /// Is the row one whose result the contract's format makes special: overflow, or a lost sum?
+  bool may_be_special(Index o, Index i) const;
+
+  const Case& case_;
+  ref::SoftmaxSpec spec_{};
+  DType compute_ = DType::float32;
+  Index outer_ = 1, n_ = 1, inner_ = 1;
+  std::vector<double> mask_;  // broadcast to the shape of x; empty if there is none
+};
+
+}  // namespace attest
