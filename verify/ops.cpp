@@ -51,6 +51,9 @@ std::span<const Op> all_ops() {
       gelu_op(),
       silu_op(),
       sigmoid_op(),
+      rms_norm_op(),
+      layer_norm_op(),
+      layer_norm_qkv_op(),
       rope_op(),
   };
   return ops;

@@ -7,6 +7,9 @@ namespace attest {
 
 Op attention_op();
 Op gelu_op();
+Op layer_norm_op();
+Op layer_norm_qkv_op();
+Op rms_norm_op();
 Op rope_op();
 Op sigmoid_op();
 Op silu_op();

@@ -1,0 +1,270 @@
+// layer_norm_qkv judged: honest kernels pass, planted faults do not.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/array.hpp"
+#include "core/invalid_case.hpp"
+#include "tests/catch.hpp"
+#include "tests/emulate/judged.hpp"
+#include "tests/emulate/norm.hpp"
+#include "tests/emulate/sums.hpp"
+#include "tests/oracle/norm.hpp"
+#include "tests/support/random.hpp"
+
+namespace {
+
+using namespace attest;
+using namespace attest::emulate;
+
+struct QkvSetup {
+  DType element = DType::float16;
+  DType stored = DType::float16;
+  Index batch = 2, tokens = 9, heads = 3, width = 48;
+  NormValues values = NormValues::normal;
+  bool heads_outside = true;
+  bool has_norm_parameters = true, has_qkv_bias = true;
+  bool repeats_weights = false;  // all rows of qkv_weight are alike
+  double eps = 1e-5;
+  std::uint64_t seed = 1;
+
+  std::string text() const {
+    return std::string(format_of(element).name) + " stored in " + std::string(format_of(stored).name) + ", " +
+           name_of(values) + ", width " + std::to_string(width) + ", seed " + std::to_string(seed);
+  }
+};
+
+struct QkvKernel {
+  NormKernel norm;
+  Adder product{};
+  bool stores = true;  // rounds the normalised x to QkvSetup::stored
+  bool exchanges_q_and_k = false, forgets_bias = false, scales_q = false, drops_a_block = false;
+  bool moves_heads = false;  // writes bshd for bhsd
+};
+
+double normal(test::Random& random) {
+  double sum = 0;
+  for (int n = 0; n < 12; ++n) sum += random.symmetric();
+  return sum / 2;
+}
+
+Tensor tensor_of(DType dtype, std::vector<Index> shape) {
+  Tensor t{std::string(format_of(dtype).name), dtype, std::move(shape), {}};
+  t.values.resize(t.size());
+  return t;
+}
+
+/// The dump of a kernel. Its norm is that of the emulated layer_norm, computed in float.
+Case qkv_dump(const QkvSetup& setup, const QkvKernel& kernel) {
+  const Index m = setup.width, count = setup.batch * setup.tokens, head_width = m / setup.heads;
+  NormSetup norm;
+  norm.is_centred = true;
+  norm.element = norm.weight = setup.element;
+  norm.shape = {setup.batch, setup.tokens, m};
+  norm.values = setup.values;
+  norm.has_weight = norm.has_bias = setup.has_norm_parameters;
+  norm.eps = setup.eps;
+  norm.seed = setup.seed;
+  // y of the emulated norm is stored in its element type: ask for the type that the kernel keeps.
+  Case c = norm_inputs(norm);
+  c.in.erase("dy");
+  Case wide = c;
+  wide.in.emplace("dy", c.in.at("x"));
+  const std::vector<double> y =
+      norm_values(norm, kernel.norm, wide, kernel.stores ? setup.stored : DType::float32);
+
+  test::Random random(setup.seed + 1000);
+  Tensor weight = tensor_of(setup.element, {3 * m, m}), bias = tensor_of(setup.element, {3 * m});
+  for (Index n = 0; n < weight.size(); ++n) {
+    const bool repeats = setup.repeats_weights && n % m > 0;
+    weight.values[n] = repeats ? weight.values[n - 1]
+                               : round_to(normal(random) / std::sqrt(static_cast<double>(m)), setup.element);
+  }
+  for (double& b : bias.values) b = round_to(0.3 * normal(random), setup.element);
+  c.op = "layer_norm_qkv";
+  c.spec = {{"eps", setup.eps},
+            {"heads", std::int64_t{setup.heads}},
+            {"layout", std::string(setup.heads_outside ? "bhsd" : "bshd")}};
+  if (setup.stored != setup.element) {
+    c.contract["intermediate_dtype"] = std::string(format_of(setup.stored).name);
+  }
+  c.in.emplace("qkv_weight", weight);
+  if (setup.has_qkv_bias) c.in.emplace("qkv_bias", bias);
+
+  const bool outside = setup.heads_outside != kernel.moves_heads;
+  const std::vector<Index> shape =
+      setup.heads_outside ? std::vector<Index>{setup.batch, setup.heads, setup.tokens, head_width}
+                          : std::vector<Index>{setup.batch, setup.tokens, setup.heads, head_width};
+  for (const char* name : {"q", "k", "v"}) c.out.emplace(name, tensor_of(setup.element, shape));
+  const char* order[] = {kernel.exchanges_q_and_k ? "k" : "q", kernel.exchanges_q_and_k ? "q" : "k", "v"};
+  for (Index i = 0; i < count; ++i) {
+    for (Index o = 0; o < 3 * m; ++o) {
+      const Index terms = kernel.drops_a_block && i == count / 2 ? m - 16 : m;
+      float sum = add_products<float>(
+          kernel.product, 0.0F, terms, [&](Index j) { return weight.values[o * m + j]; },
+          [&](Index j) { return y[i * m + j]; });
+      if (setup.has_qkv_bias && !kernel.forgets_bias) sum += static_cast<float>(bias.values[o]);
+      if (kernel.scales_q && o < m) sum /= std::sqrt(static_cast<float>(head_width));
+      const Index b = i / setup.tokens, s = i % setup.tokens, h = o % m / head_width, d = o % head_width;
+      const Index row =
+          outside ? (b * setup.heads + h) * setup.tokens + s : (b * setup.tokens + s) * setup.heads + h;
+      c.out.at(order[o / m]).values[row * head_width + d] = round_to(sum, setup.element);
+    }
+  }
+  return c;
+}
+
+std::string complaints(const CaseFindings& findings) {
+  const bool fails = std::any_of(findings.outputs.begin(), findings.outputs.end(),
+                                 [](const OutputFindings& o) { return o.verdict == Verdict::fail; });
+  return fails ? summary(findings) : "";
+}
+
+}  // namespace
+
+TEST_CASE("kernels that keep the contract of layer_norm_qkv stay within its bounds") {
+  Worst worst;
+  const auto check = [&](const QkvSetup& setup) {
+    for (const Adder::Kind kind : {Adder::Kind::sequential, Adder::Kind::blocked, Adder::Kind::tensor_core}) {
+      if (kind == Adder::Kind::tensor_core && format_of(setup.stored).bits > 16) continue;
+      QkvKernel kernel;
+      kernel.product.kind = kind;
+      kernel.norm.sum =
+          kind == Adder::Kind::sequential ? NormKernel::Sum::sequential : NormKernel::Sum::lanes;
+      if (kind == Adder::Kind::blocked) kernel.norm.moments = NormKernel::Moments::welford;
+      const CaseFindings findings = judged(qkv_dump(setup, kernel));
+      INFO(setup.text());
+      CHECK(complaints(findings) == "");
+      for (const OutputFindings& o : findings.outputs) worst.take(o);
+    }
+  };
+  for (const DType element : {DType::float16, DType::bfloat16, DType::float32}) {
+    QkvSetup setup;
+    setup.element = setup.stored = element;
+    for (const NormValues values : all_norm_values) {
+      setup.values = values;
+      ++setup.seed;
+      setup.heads_outside = setup.seed % 2 == 0;
+      setup.has_norm_parameters = setup.seed % 3 != 0;
+      setup.has_qkv_bias = setup.seed % 5 != 0;
+      check(setup);
+      setup.repeats_weights = true;
+      check(setup);
+      setup.repeats_weights = false;
+    }
+    setup.values = NormValues::normal;
+    setup.stored = DType::float32;
+    check(setup);
+    setup.width = 384;
+    setup.tokens = 3;
+    setup.stored = element;
+    check(setup);
+    setup = {};
+    setup.batch = setup.tokens = setup.heads = 1;
+    setup.width = 2;
+    check(setup);
+  }
+  INFO(worst.ratio << " of the probable, " << worst.rigorous << " of the rigorous bound");
+  CHECK(worst.ratio > 0.5);
+}
+
+TEST_CASE("planted faults of layer_norm_qkv fail") {
+  struct {
+    const char* name;
+    void (*plant)(QkvKernel& k);
+    NormValues values;
+  } const faults[] = {
+      {"eps outside the root", [](QkvKernel& k) { k.norm.mistakes.eps_outside = true; }, NormValues::small},
+      {"no eps", [](QkvKernel& k) { k.norm.mistakes.no_eps = true; }, NormValues::small},
+      {"variance over N - 1", [](QkvKernel& k) { k.norm.mistakes.over_n_minus_1 = true; },
+       NormValues::normal},
+      {"sums in float16", [](QkvKernel& k) { k.norm.mistakes.sum_dtype = DType::float16; },
+       NormValues::normal},
+      {"rstd in bfloat16", [](QkvKernel& k) { k.norm.mistakes.rstd_in_bfloat16 = true; }, NormValues::normal},
+      {"no weight", [](QkvKernel& k) { k.norm.mistakes.no_weight = true; }, NormValues::normal},
+      {"rms_norm", [](QkvKernel& k) { k.norm.mistakes.is_other_op = true; }, NormValues::normal},
+      {"intermediate not rounded", [](QkvKernel& k) { k.stores = false; }, NormValues::normal},
+      {"product in bfloat16",
+       [](QkvKernel& k) {
+         k.product = {Adder::Kind::blocked, 16, 2, DType::bfloat16};
+       },
+       NormValues::normal},
+      {"product in float16",
+       [](QkvKernel& k) {
+         k.product = {Adder::Kind::blocked, 16, 2, DType::float16};
+       },
+       NormValues::normal},
+      {"q and k exchanged", [](QkvKernel& k) { k.exchanges_q_and_k = true; }, NormValues::normal},
+      {"no qkv_bias", [](QkvKernel& k) { k.forgets_bias = true; }, NormValues::normal},
+      {"q scaled", [](QkvKernel& k) { k.scales_q = true; }, NormValues::normal},
+      {"16 columns dropped in one token", [](QkvKernel& k) { k.drops_a_block = true; }, NormValues::normal},
+      {"heads inside", [](QkvKernel& k) { k.moves_heads = true; }, NormValues::normal},
+  };
+  for (const DType element : {DType::float16, DType::bfloat16}) {
+    for (const auto& fault : faults) {
+      QkvSetup setup;
+      setup.element = setup.stored = element;
+      setup.tokens = 30;
+      setup.width = 96;
+      setup.values = fault.values;
+      QkvKernel kernel;
+      fault.plant(kernel);
+      const CaseFindings findings = judged(qkv_dump(setup, kernel));
+      INFO(fault.name << ": " << setup.text() << ": " << summary(findings));
+      CHECK(findings.verdict == Verdict::fail);
+    }
+  }
+}
+
+TEST_CASE("the exact q, k and v of layer_norm_qkv are the oracle's") {
+  QkvSetup setup;
+  setup.element = setup.stored = DType::float64;
+  Case c = qkv_dump(setup, {});
+  const auto view = [&](const char* name) { return c.in.at(name).values.data(); };
+  const Index count = setup.batch * setup.tokens, m = setup.width;
+  const NormInputs in{{view("x"), {count, m}}, {view("weight"), {m}}, {view("bias"), {m}}};
+  const auto exact = oracle::norm_projection({true, setup.eps, 0, {}}, in, {view("qkv_weight"), {3 * m, m}},
+                                             {view("qkv_bias"), {3 * m}});
+  for (Index i = 0; i < count; ++i) {
+    for (Index o = 0; o < 3 * m; ++o) {
+      const Index d = m / setup.heads, h = o % m / d, b = i / setup.tokens, s = i % setup.tokens;
+      c.out.at(o < m       ? "q"
+               : o < 2 * m ? "k"
+                           : "v")
+          .values[((b * setup.heads + h) * setup.tokens + s) * d + o % d] = static_cast<double>(exact(i, o));
+    }
+  }
+  const CaseFindings findings = judged(c);
+  INFO(summary(findings));
+  CHECK(findings.verdict == Verdict::pass);
+}
+
+TEST_CASE("malformed cases of layer_norm_qkv are named") {
+  using Catch::Matchers::Contains;
+  const auto message = [&](auto change) -> std::string {
+    Case c = qkv_dump({}, {});
+    change(c);
+    try {
+      judged(c);
+    } catch (const InvalidCase& e) {
+      return e.what();
+    }
+    return "no complaint";
+  };
+  CHECK(message([](Case&) {}) == "no complaint");
+  CHECK_THAT(message([](Case& c) { c.spec.erase("heads"); }), Contains("heads is missing"));
+  CHECK_THAT(message([](Case& c) { c.spec["heads"] = std::int64_t{5}; }),
+             Contains("heads is 5; a divisor of M = 48"));
+  CHECK_THAT(message([](Case& c) { c.spec["heads"] = std::int64_t{6}; }), Contains("H = 3"));
+  CHECK_THAT(message([](Case& c) { c.spec["layout"] = std::string("sbhd"); }),
+             Contains("accepted: bhsd, bshd"));
+  CHECK_THAT(message([](Case& c) { c.spec["layout"] = std::string("bshd"); }), Contains("/out/"));
+  CHECK_THAT(
+      message([](Case& c) { std::swap(c.in.at("qkv_weight").shape[0], c.in.at("qkv_weight").shape[1]); }),
+      Contains("in/qkv_weight has 3M = 48"));
+  CHECK_THAT(
+      message([](Case& c) { c.in.at("qkv_bias").values[3] = std::numeric_limits<double>::quiet_NaN(); }),
+      Contains("in/qkv_bias holds NaN at [3]"));
+  CHECK_THAT(message([](Case& c) { c.contract["p_dtype"] = std::string("float16"); }),
+             Contains("p_dtype is not known"));
+}

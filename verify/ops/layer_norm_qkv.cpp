@@ -1,0 +1,294 @@
+// The record of `layer_norm_qkv`: LayerNorm, projection to queries, keys and values, split into heads.
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "core/array.hpp"
+#include "core/invalid_case.hpp"
+#include "ref/layer_norm_qkv.hpp"
+#include "verify/bounds/expected_view.hpp"
+#include "verify/bounds/layer_norm_qkv.hpp"
+#include "verify/extents.hpp"
+#include "verify/ops/norm_case.hpp"
+#include "verify/ops/ops.hpp"
+
+namespace attest {
+namespace {
+
+constexpr std::array<std::string_view, 3> names = {"q", "k", "v"};
+constexpr Index sampled = 32;  // tokens that are rechecked
+
+class LayerNormQkvProblem : public Problem {
+ public:
+  explicit LayerNormQkvProblem(const Case& c);
+
+  std::string contract() const override;
+  std::vector<Expected> expect(const ProgressFunction& progress) override;
+  void recheck(std::span<const Expected> expected) const override;
+  std::vector<Decoy> decoys(std::span<const Expected> expected) const override;
+
+ private:
+  void read_spec();
+  void read_contract();
+  void read_shapes();
+
+  /// Where column `o` of token `i` stands in output o / M.
+  Index place(Index i, Index o) const {
+    const Index h = o % width_ / head_width_, d = o % head_width_, b = i / tokens_, s = i % tokens_;
+    return (heads_outside_ ? (b * heads_ + h) * tokens_ + s : (b * tokens_ + s) * heads_ + h) * head_width_ +
+           d;
+  }
+  const double* data(const std::string& name) const {
+    const auto it = case_.in.find(name);
+    return it == case_.in.end() ? nullptr : it->second.values.data();
+  }
+  /// What ref says of a sample of tokens; order(o) is the row of qkv_weight that column o is made of.
+  std::vector<Decoy> sampled_answers(const std::string& name, const NormSpec& spec,
+                                     const LayerNormQkvInputs& in,
+                                     double (*rstd)(double v, double eps, double n),
+                                     Index (*order)(Index o, Index heads, Index head_width)) const;
+
+  const Case& case_;
+  NormSpec spec_{};
+  LayerNormQkvInputs in_;
+  bounds::LayerNormQkvContract contract_{};
+  Index batch_ = 0, tokens_ = 0, width_ = 0, heads_ = 0, head_width_ = 0;
+  bool heads_outside_ = true;  // bhsd
+};
+
+LayerNormQkvProblem::LayerNormQkvProblem(const Case& c) : case_(c) {
+  read_spec();
+  read_shapes();
+  read_contract();
+  for (const auto& [name, tensor] : case_.in) require_finite(case_, name);
+  for (Index i = 0; spec_.eps == 0 && i < batch_ * tokens_; ++i) {
+    if (std::isfinite(ref::norm_stats(spec_, in_.norm.x.slice(i)).rstd)) continue;
+    throw InvalidCase(case_.object("spec") + " attribute eps is 0, but token " + std::to_string(i) +
+                      " of in/x has equal values: its result is 0/0; eps > 0 is expected");
+  }
+}
+
+void LayerNormQkvProblem::read_spec() {
+  KeyReader keys(case_, "spec", case_.spec);
+  spec_ = {true, keys.number("eps"), 0, {}};
+  keys.number("heads");  // required
+  heads_ = keys.integer("heads", 0);
+  heads_outside_ = keys.choice<bool>("layout", {{"bhsd", true}, {"bshd", false}}, true);
+  keys.finish();
+  if (spec_.eps < 0) {
+    throw InvalidCase(case_.object("spec") + " attribute eps is " + std::to_string(spec_.eps) +
+                      "; 0 or more is expected");
+  }
+}
+
+void LayerNormQkvProblem::read_contract() {
+  KeyReader keys(case_, "contract", case_.contract);
+  const DType natural = natural_compute_dtype(case_), element = *case_.in.at("x").dtype;
+  bounds::NormContract& norm = contract_.norm;
+  norm.compute = read_dtype(keys, "compute_dtype", natural);
+  norm.variance = keys.choice<bounds::Variance>(
+      "variance", {{"two_pass", bounds::Variance::two_pass}, {"one_pass", bounds::Variance::one_pass}},
+      bounds::Variance::two_pass);
+  const DType stored = read_dtype(keys, "intermediate_dtype", element);
+  const DType sum = read_dtype(keys, "accumulate", natural);
+  keys.finish();
+  require_wide_enough(case_, "compute_dtype", norm.compute);
+  if (format_of(stored).precision < format_of(norm.compute).precision) contract_.stored = stored;
+  // As in verify/contract_keys.cpp: 16-bit operands with float32 sums may run on tensor cores.
+  const bool has_tensor_core = sum == DType::float32 && format_of(stored).bits <= 16;
+  contract_.accumulate = has_tensor_core ? Accumulator{sum, 16, 2} : Accumulator{sum, 0, 0};
+}
+
+std::string LayerNormQkvProblem::contract() const {
+  const auto name = [](DType dtype) { return std::string(format_of(dtype).name); };
+  return "norm in " + name(contract_.norm.compute) +
+         (contract_.norm.variance == bounds::Variance::two_pass ? ", variance in two passes"
+                                                                : ", variance in one pass") +
+         (contract_.stored ? ", stored in " + name(*contract_.stored) : ", not rounded") + ", product in " +
+         name(contract_.accumulate.dtype) + (contract_.accumulate.block > 0 ? " (tensor core)" : "") +
+         (case_.contract.empty() ? " (from the element types)" : " (declared)");
+}
+
+void LayerNormQkvProblem::read_shapes() {
+  Extents extents(case_);
+  const auto unify = [&](const std::string& path, const std::string& pattern) {
+    const auto& tensors = path[0] == 'i' ? case_.in : case_.out;
+    const auto it = tensors.find(path.substr(path.find('/') + 1));
+    if (it != tensors.end()) extents.unify(pattern, it->second, path);
+  };
+  unify("in/x", "B S M");
+  batch_ = extents["B"];
+  tokens_ = extents["S"];
+  width_ = extents["M"];
+  if (heads_ < 1 || width_ % heads_ != 0) {
+    throw InvalidCase(case_.object("spec") + " attribute heads is " + std::to_string(heads_) +
+                      "; a divisor of M = " + std::to_string(width_) + " (in/x) is expected");
+  }
+  head_width_ = width_ / heads_;
+  extents.bind("H", heads_, "spec attribute heads");
+  extents.bind("D", head_width_, "spec attribute heads");
+  extents.bind("3M", 3 * width_, "in/x");
+  unify("in/weight", "M");
+  unify("in/bias", "M");
+  unify("in/qkv_weight", "3M M");
+  unify("in/qkv_bias", "3M");
+  for (const std::string_view name : names) {
+    unify("out/" + std::string(name), heads_outside_ ? "B H S D" : "B S H D");
+  }
+  in_.norm.x = {data("x"), {batch_ * tokens_, width_}};
+  if (data("weight")) in_.norm.weight = {data("weight"), {width_}};
+  if (data("bias")) in_.norm.bias = {data("bias"), {width_}};
+  in_.qkv_weight = {data("qkv_weight"), {3 * width_, width_}};
+  if (data("qkv_bias")) in_.qkv_bias = {data("qkv_bias"), {3 * width_}};
+}
+
+std::vector<Expected> LayerNormQkvProblem::expect(const ProgressFunction& progress) {
+  std::vector<Expected> all;
+  std::array<Expected*, 3> outputs{};
+  all.reserve(3);
+  for (std::size_t n = 0; n < 3; ++n) {
+    const auto it = case_.out.find(std::string(names[n]));
+    if (it != case_.out.end()) outputs[n] = &all.emplace_back(it->first, it->second);
+  }
+  const Index elements = batch_ * tokens_ * width_;
+  const double lambda = bounds::confidence_multiplier(elements);
+  bounds::layer_norm_qkv(
+      spec_, in_, contract_, elements,
+      [&](Index i, Index o, double value, double worst, double systematic, double sigma, double value_error) {
+        Expected* e = outputs[o / width_];
+        if (!e) return;
+        const Index at = place(i, o);
+        const auto b = bounds::element_bound(value, worst, systematic, sigma, lambda, 0, e->dtype);
+        e->value[at] = b.value;
+        e->value_error[at] = value_error;
+        e->rigorous[at] = b.rigorous;
+        e->probable[at] = b.probable;
+        e->sigma[at] = b.sigma;
+      });
+  progress(1);
+  return all;
+}
+
+std::vector<Decoy> LayerNormQkvProblem::sampled_answers(const std::string& name, const NormSpec& spec,
+                                                        const LayerNormQkvInputs& in,
+                                                        double (*rstd)(double v, double eps, double n),
+                                                        Index (*order)(Index o, Index heads,
+                                                                       Index head_width)) const {
+  std::vector<Decoy> answers;
+  for (const std::string_view output : names) {
+    if (case_.out.contains(std::string(output))) answers.push_back({name, std::string(output), {}, {}});
+  }
+  const Index count = batch_ * tokens_, wanted = std::min(count, sampled);
+  Array<double, 1> qkv({3 * width_});
+  for (Index k = 0; k < wanted; ++k) {
+    const Index i = wanted == 1 ? 0 : k * (count - 1) / (wanted - 1);
+    ref::NormStats stats = ref::norm_stats(spec, in.norm.x.slice(i));
+    if (rstd) {
+      NormSpec without_eps = spec;
+      without_eps.eps = 0;
+      const double root = 1 / ref::norm_stats(without_eps, in.norm.x.slice(i)).rstd;
+      stats.rstd = rstd(root * root, spec.eps, static_cast<double>(width_));
+    }
+    ref::layer_norm_qkv_row(spec, contract_.stored, in, stats, i, qkv.view());
+    for (Index o = 0; o < 3 * width_; ++o) {
+      for (Decoy& answer : answers) {
+        if (answer.output != names[o / width_]) continue;
+        answer.at.push_back(place(i, o));
+        answer.value.push_back(qkv(order ? order(o, heads_, head_width_) : o));
+      }
+    }
+  }
+  return answers;
+}
+
+void LayerNormQkvProblem::recheck(std::span<const Expected> expected) const {
+  for (const Decoy& answer : sampled_answers("ref", spec_, in_, nullptr, nullptr)) {
+    for (const Expected& e : expected) {
+      if (e.output != answer.output) continue;
+      for (std::size_t n = 0; n < answer.at.size(); ++n) {
+        const Index at = answer.at[n];
+        const double value = e.value[at], want = answer.value[n];
+        // Both form the product in double, so both may be off by the certified error.
+        if (value == want || std::abs(value - want) <= 2 * e.value_error[at]) continue;
+        throw InternalError("the engine's value of out/" + e.output + " at flat index " + std::to_string(at) +
+                            " is " + std::to_string(value) + ", the reference's " + std::to_string(want));
+      }
+    }
+  }
+}
+
+std::vector<Decoy> LayerNormQkvProblem::decoys(std::span<const Expected>) const {
+  std::vector<Decoy> all;
+  const auto add = [&](const std::string& name, const NormSpec& spec, const LayerNormQkvInputs& in, auto rstd,
+                       auto order) {
+    for (Decoy& decoy : sampled_answers(name, spec, in, rstd, order)) all.push_back(std::move(decoy));
+  };
+  const auto with_rstd = [&](const std::string& name, double (*rstd)(double, double, double)) {
+    add(name, spec_, in_, rstd, nullptr);
+  };
+  const auto with_order = [&](const std::string& name, Index (*order)(Index, Index, Index)) {
+    add(name, spec_, in_, nullptr, order);
+  };
+  if (spec_.eps > 0) {
+    with_rstd("eps outside the root", [](double v, double eps, double) { return 1 / (std::sqrt(v) + eps); });
+    with_rstd("no eps", [](double v, double, double) { return 1 / std::sqrt(v); });
+  }
+  if (width_ > 1) {
+    with_rstd("a mean square over N - 1",
+              [](double v, double eps, double n) { return 1 / std::sqrt(v * n / (n - 1) + eps); });
+    NormSpec rms = spec_;
+    rms.is_centred = false;
+    add("rms_norm in place of layer_norm", rms, in_, nullptr, nullptr);
+  }
+  LayerNormQkvInputs wrong = in_;
+  wrong.norm.weight = {};
+  if (in_.norm.weight) add("no weight", spec_, wrong, nullptr, nullptr);
+  wrong = in_;
+  wrong.norm.bias = {};
+  if (in_.norm.bias) add("no bias", spec_, wrong, nullptr, nullptr);
+  wrong = in_;
+  wrong.qkv_bias = {};
+  if (in_.qkv_bias) add("no qkv_bias", spec_, wrong, nullptr, nullptr);
+  with_order("queries and keys exchanged", [](Index o, Index heads, Index width) {
+    const Index m = heads * width;
+    return o < m ? o + m : o < 2 * m ? o - m : o;
+  });
+  if (heads_ > 1) {
+    with_order("qkv_weight as heads of q, k, v", [](Index o, Index heads, Index width) {
+      const Index m = heads * width, which = o / m, h = o % m / width;
+      return (h * 3 + which) * width + o % width;
+    });
+  }
+  return all;
+}
+
+}  // namespace
+
+Op layer_norm_qkv_op() {
+  using enum PortType;
+  return {
+      "layer_norm_qkv",
+      "LayerNorm, then one linear layer for queries, keys and values, split into heads.",
+      {
+          {"x", "B S M", floating, true, "tokens"},
+          {"weight", "M", floating, false, "of the norm; 1 if absent"},
+          {"bias", "M", floating, false, "of the norm; 0 if absent"},
+          {"qkv_weight", "3M M", floating, true,
+           "outputs x inputs: rows of the queries, the keys, the values"},
+          {"qkv_bias", "3M", floating, false, "0 if absent"},
+      },
+      {
+          {"q", "B H S D", floating, false, "queries; D = M / H"},
+          {"k", "B H S D", floating, false, "keys"},
+          {"v", "B H S D", floating, false, "values"},
+      },
+      {
+          {"eps", "number", "", "added to the variance, under the root"},
+          {"heads", "integer", "", "H"},
+          {"layout", "bhsd, bshd", "bhsd", "order of the axes of q, k and v"},
+      },
+      [](const Case& c) -> std::unique_ptr<Problem> { return std::make_unique<LayerNormQkvProblem>(c); },
+  };
+}
+
+}  // namespace attest

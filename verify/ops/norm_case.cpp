@@ -1,0 +1,228 @@
+// Reads a case of a normalisation: spec, contract, shapes and values have to fit together.
+#include "verify/ops/norm_case.hpp"
+
+#include <cmath>
+
+#include "core/invalid_case.hpp"
+#include "ref/norm.hpp"
+#include "verify/extents.hpp"
+
+namespace attest {
+namespace {
+
+std::vector<Index> index_of(const Tensor& tensor, Index flat) {
+  std::vector<Index> at(tensor.shape.size());
+  for (std::size_t axis = at.size(); axis-- > 0; flat /= tensor.shape[axis])
+    at[axis] = flat % tensor.shape[axis];
+  return at;
+}
+
+}  // namespace
+
+DType read_dtype(KeyReader& keys, const std::string& key, DType fallback) {
+  using enum DType;
+  return keys.choice<DType>(key,
+                            {{"float64", float64},
+                             {"float32", float32},
+                             {"float16", float16},
+                             {"bfloat16", bfloat16},
+                             {"float8_e4m3fn", float8_e4m3fn},
+                             {"float8_e5m2", float8_e5m2}},
+                            fallback);
+}
+
+void require_finite(const Case& c, const std::string& name) {
+  const auto it = c.in.find(name);
+  if (it == c.in.end()) return;
+  const Tensor& tensor = it->second;
+  for (Index n = 0; n < tensor.size(); ++n) {
+    const double x = tensor.values[n];
+    if (std::abs(x) <= 1e150) continue;
+    const std::string found = std::isnan(x)   ? "NaN"
+                              : std::isinf(x) ? "an infinity"
+                                              : "a number whose square overflows float64";
+    throw InvalidCase(c.object("in/" + name) + " holds " + found + " at " + shape_text(index_of(tensor, n)) +
+                      "; finite values of magnitude up to 1e150 are expected");
+  }
+}
+
+void require_wide_enough(const Case& c, const std::string& key, DType compute) {
+  const Format& wide = format_of(compute);
+  for (const auto& [name, tensor] : c.in) {
+    const Format& f = format_of(*tensor.dtype);
+    if (f.precision <= wide.precision && f.emax <= wide.emax && f.emin >= wide.emin) continue;
+    throw InvalidCase(c.object("contract") + " attribute " + key + " is " + std::string(wide.name) +
+                      ", which cannot hold the values of in/" + name + " (" + std::string(f.name) + ")");
+  }
+}
+
+DType natural_compute_dtype(const Case& c) {
+  for (const auto& [name, tensor] : c.in) {
+    if (tensor.dtype == DType::float64) return DType::float64;
+  }
+  return DType::float32;
+}
+
+NormCase::NormCase(const Case& c, bool is_centred) : spec{}, contract{}, case_(c) {
+  spec.is_centred = is_centred;
+  read_spec();
+  read_shapes();
+  read_contract();
+  for (const auto& [name, tensor] : case_.in) require_finite(case_, name);
+  add_residual();
+  check_spread();
+}
+
+const Tensor* NormCase::input(const std::string& name) const {
+  const auto it = case_.in.find(name);
+  return it == case_.in.end() ? nullptr : &it->second;
+}
+
+const Tensor* NormCase::output(const std::string& name) const {
+  const auto it = case_.out.find(name);
+  return it == case_.out.end() ? nullptr : &it->second;
+}
+
+void NormCase::read_spec() {
+  KeyReader keys(case_, "spec", case_.spec);
+  spec.eps = keys.number("eps");
+  spec.weight_offset = keys.number("weight_offset", 0);
+  if (keys.boolean("cast_before_weight", false)) spec.xhat_dtype = input("x")->dtype;
+  if (input("residual")) {  // else the key is not known
+    if (!keys.has("round_sum")) {
+      throw InvalidCase(case_.object("spec") +
+                        " attribute round_sum is missing; with in/residual, it says whether x + residual is "
+                        "rounded to the element type of the residual before it is normalised: true or false");
+    }
+    rounds_sum_ = keys.boolean("round_sum", false);
+  }
+  keys.finish();
+  const auto reject = [&](const std::string& key, double found, const std::string& expected) {
+    throw InvalidCase(case_.object("spec") + " attribute " + key + " is " + std::to_string(found) + "; " +
+                      expected);
+  };
+  if (spec.eps < 0) reject("eps", spec.eps, "0 or more is expected");
+  if (spec.weight_offset != 0 && !input("weight")) {
+    reject("weight_offset", spec.weight_offset, "without in/weight, 0 is expected");
+  }
+}
+
+void NormCase::read_contract() {
+  KeyReader keys(case_, "contract", case_.contract);
+  const DType natural = natural_compute_dtype(case_);
+  contract.compute = read_dtype(keys, "compute_dtype", read_dtype(keys, "accumulate", natural));
+  contract.variance = bounds::Variance::two_pass;
+  if (spec.is_centred) {
+    contract.variance = keys.choice<bounds::Variance>(
+        "variance", {{"two_pass", bounds::Variance::two_pass}, {"one_pass", bounds::Variance::one_pass}},
+        bounds::Variance::two_pass);
+  }
+  keys.finish();
+  require_wide_enough(case_, keys.has("compute_dtype") ? "compute_dtype" : "accumulate", contract.compute);
+  contract.adds_residual = input("residual") && !rounds_sum_;
+  const auto saved_rounding = [&](const std::string& name) {
+    const Tensor* tensor = output(name);
+    const bool is_narrow =
+        tensor && format_of(*tensor->dtype).precision < format_of(contract.compute).precision;
+    return is_narrow ? unit_roundoff(*tensor->dtype) : 0;
+  };
+  contract.saved_rounding_of_mean = saved_rounding("mean");
+  contract.saved_rounding_of_rstd = saved_rounding("rstd");
+}
+
+std::string NormCase::contract_text() const {
+  std::string text = "computed in " + std::string(format_of(contract.compute).name);
+  if (spec.is_centred) {
+    text += contract.variance == bounds::Variance::two_pass ? ", variance in two passes"
+                                                            : ", variance in one pass";
+  }
+  return text + (case_.contract.empty() ? " (from the element types)" : " (declared)");
+}
+
+void NormCase::require_shape(const std::string& path, const Tensor& tensor, const std::vector<Index>& shape,
+                             const std::string& of) const {
+  if (tensor.shape == shape) return;
+  throw InvalidCase(case_.object(path) + " has shape " + shape_text(tensor.shape) + "; " + shape_text(shape) +
+                    ", " + of + ", is expected");
+}
+
+void NormCase::read_shapes() {
+  const Tensor& x = *input("x");
+  width_ = x.shape.empty() ? 0 : x.shape.back();
+  if (width_ < 1) {
+    throw InvalidCase(case_.object("in/x") + " has shape " + shape_text(x.shape) +
+                      "; [..., N] with N at least 1 is expected");
+  }
+  rows_ = x.size() / width_;
+  for (const std::string path : {"in/residual", "in/dy", "out/y", "out/sum", "out/dx"}) {
+    const std::string name = path.substr(path.find('/') + 1);
+    const Tensor* tensor = path[0] == 'i' ? input(name) : output(name);
+    if (tensor) require_shape(path, *tensor, x.shape, "that of in/x");
+  }
+  for (const std::string path : {"in/weight", "in/bias", "out/dweight", "out/dbias"}) {
+    const std::string name = path.substr(path.find('/') + 1);
+    const Tensor* tensor = path[0] == 'i' ? input(name) : output(name);
+    if (tensor) require_shape(path, *tensor, {width_}, "the last axis of in/x");
+  }
+  for (const std::string name : {"rstd", "mean"}) {
+    const Tensor* tensor = output(name);
+    if (!tensor) continue;
+    std::vector<Index> shape = x.shape;
+    shape.back() = 1;
+    if (tensor->shape == shape) continue;
+    if (shape.size() > 1) shape.pop_back();
+    require_shape("out/" + name, *tensor, shape, "in/x without its last axis or with 1 in its place");
+  }
+  const auto needs = [&](const std::string& name, const std::string& needed) {
+    if (output(name) && !input(needed)) {
+      throw InvalidCase(case_.object("out/" + name) + " is given, but in/" + needed + " is missing");
+    }
+  };
+  for (const std::string gradient : {"dx", "dweight", "dbias"}) needs(gradient, "dy");
+  needs("dweight", "weight");
+  needs("dbias", "bias");
+  needs("sum", "residual");
+  if (rounds_sum_ && output("sum") && output("sum")->dtype != input("residual")->dtype) {
+    throw InvalidCase(case_.object("out/sum") + " holds " + output("sum")->type_name +
+                      "; with round_sum = true, the element type of in/residual, " +
+                      input("residual")->type_name + ", is expected");
+  }
+  if (rounds_sum_ && format_of(*x.dtype).precision > format_of(*input("residual")->dtype).precision) {
+    throw InvalidCase(case_.object("in/residual") + " holds " + input("residual")->type_name +
+                      ", which is narrower than in/x (" + x.type_name +
+                      "); with round_sum = true, at least that precision is expected");
+  }
+  in.x = {x.values.data(), {rows_, width_}};
+  if (const Tensor* weight = input("weight")) in.weight = {weight->values.data(), {width_}};
+  if (const Tensor* bias = input("bias")) in.bias = {bias->values.data(), {width_}};
+  if (const Tensor* gradient = input("dy")) dy = {gradient->values.data(), {rows_, width_}};
+}
+
+// The sum of two numbers of p bits is rounded right to p bits even if it is rounded to 2p + 2 bits first
+// (Figueroa, When is double rounding innocuous?, SIGNUM 1995): by double here, by float32 on a device.
+void NormCase::add_residual() {
+  const Tensor* residual = input("residual");
+  if (!residual) return;
+  const std::vector<double>& x = input("x")->values;
+  sum_.resize(x.size());
+  for (std::size_t n = 0; n < x.size(); ++n) {
+    sum_[n] = x[n] + residual->values[n];
+    if (rounds_sum_) sum_[n] = round_to(sum_[n], *residual->dtype);
+    if (std::isfinite(sum_[n])) continue;
+    throw InvalidCase(case_.object("in/residual") + " and in/x add up to more than the largest " +
+                      residual->type_name + " at " + shape_text(index_of(*residual, static_cast<Index>(n))));
+  }
+  in.x = {sum_.data(), {rows_, width_}};
+}
+
+void NormCase::check_spread() const {
+  if (spec.eps > 0) return;
+  for (Index i = 0; i < rows_; ++i) {
+    if (std::isfinite(ref::norm_stats(spec, in.x.slice(i)).rstd)) continue;
+    throw InvalidCase(case_.object("spec") + " attribute eps is 0, but row " + std::to_string(i) +
+                      " of in/x " + (spec.is_centred ? "has equal values" : "is zero") +
+                      ": its result is 0/0; eps > 0 is expected");
+  }
+}
+
+}  // namespace attest

@@ -1,0 +1,61 @@
+// The normalisation that a case describes: options, shapes, the contract, and x with the residual added.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/norm.hpp"
+#include "verify/bounds/norm_row.hpp"
+#include "verify/case.hpp"
+#include "verify/keys.hpp"
+
+namespace attest {
+
+class NormCase {
+ public:
+  /// is_centred: LayerNorm. Throws InvalidCase where spec, contract, shapes or values do not fit together.
+  /// The case must outlive this object.
+  NormCase(const Case& c, bool is_centred);
+  NormCase(const NormCase&) = delete;
+  NormCase& operator=(const NormCase&) = delete;
+
+  NormSpec spec;
+  NormInputs in;
+  View<const double, 2> dy;  // [R, N]; empty without gradients
+  bounds::NormContract contract;
+
+  const Tensor* input(const std::string& name) const;
+  const Tensor* output(const std::string& name) const;
+  /// "float32, variance in two passes (declared)"
+  std::string contract_text() const;
+
+ private:
+  void read_spec();
+  void read_contract();
+  void read_shapes();
+  void check_values() const;
+  void add_residual();
+  void check_spread() const;
+  void require_shape(const std::string& path, const Tensor& tensor, const std::vector<Index>& shape,
+                     const std::string& of) const;
+
+  const Case& case_;
+  Index rows_ = 0, width_ = 0;
+  bool rounds_sum_ = false;
+  std::vector<double> sum_;  // x + residual
+};
+
+/// An element type by name. Throws InvalidCase with the accepted ones.
+DType read_dtype(KeyReader& keys, const std::string& key, DType fallback);
+
+/// Throws InvalidCase if the case's tensor `name` of the inputs holds NaN, an infinity, or a number whose
+/// square overflows double.
+void require_finite(const Case& c, const std::string& name);
+
+/// Throws InvalidCase unless `compute` holds every value of the inputs' element types.
+void require_wide_enough(const Case& c, const std::string& key, DType compute);
+
+/// float64 if an input is of that type, else float32.
+DType natural_compute_dtype(const Case& c);
+
+}  // namespace attest

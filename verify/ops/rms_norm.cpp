@@ -1,0 +1,42 @@
+// The record of `rms_norm`.
+#include "verify/ops/norm_problem.hpp"
+#include "verify/ops/ops.hpp"
+
+namespace attest {
+
+Op rms_norm_op() {
+  using enum PortType;
+  return {
+      "rms_norm",
+      "RMSNorm over the last axis, forward and backward: x / sqrt(mean(x^2) + eps) (weight + offset) + bias.",
+      {
+          {"x", "... N", floating, true, "input"},
+          {"residual", "... N", floating, false, "added to x before the normalisation"},
+          {"weight", "N", floating, false, "factor of the normalised x; 1 if absent"},
+          {"bias", "N", floating, false, "added last; 0 if absent"},
+          {"dy", "... N", floating, false, "gradient of y: asks for the gradients"},
+      },
+      {
+          {"y", "... N", floating, false, "output"},
+          {"rstd", "... (1)", floating, false, "1 / sqrt(mean(x^2) + eps) of every row"},
+          {"sum", "... N", floating, false, "x + residual as the next layer reads it"},
+          {"dx", "... N", floating, false, "gradient of x, and of residual"},
+          {"dweight", "N", floating, false, "gradient of weight"},
+          {"dbias", "N", floating, false, "gradient of bias"},
+      },
+      {
+          {"eps", "number", "", "added to the mean square, under the root"},
+          {"weight_offset", "number", "0", "added to the weight; 1 for kernels that store weight - 1"},
+          {"cast_before_weight", "true, false", "false",
+           "the normalised x is rounded to the element type of x before the weight"},
+          {"round_sum", "true, false", "",
+           "with a residual, and required then: x + residual is rounded to the residual's element type "
+           "first"},
+      },
+      [](const Case& c) -> std::unique_ptr<Problem> {
+        return std::make_unique<NormProblem>(c, false, rms_norm_op().outputs);
+      },
+  };
+}
+
+}  // namespace attest
