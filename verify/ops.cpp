@@ -55,6 +55,7 @@ std::span<const Op> all_ops() {
       layer_norm_op(),
       layer_norm_qkv_op(),
       rope_op(),
+      multihead_attention_op(),
   };
   return ops;
 }

@@ -68,7 +68,7 @@ class Forward {
   const double share_;
   Weights w_;
   ValueSums sums_;
-  InheritedValues from_v_;
+  InheritedValues inherited_;
 };
 
 void Forward::write_scores(Index h, Index i) const {
@@ -77,9 +77,10 @@ void Forward::write_scores(Index h, Index i) const {
     if (masked) {
       out_.s.set_exact(-infinity, h, i, j);
     } else {
-      out_.s.set_bound(w_.scores.s[j], w_.scores.error[j],
-                       (qk_.bias + arithmetic_.u) * std::abs(w_.scores.tangent[j]) + w_.scores.inherited[j],
-                       std::sqrt(w_.scores.variance[j]), share_, h, i, j);
+      out_.s.set_bound(
+          w_.scores.s[j], w_.scores.error[j],
+          (qk_.bias + arithmetic_.u) * std::abs(w_.scores.tangent[j]) + std::abs(w_.scores.drift[j]),
+          std::sqrt(w_.scores.variance[j]), share_, h, i, j);
     }
   }
 }
@@ -122,14 +123,14 @@ void Forward::write_empty_row(Index h, Index i) const {
 void Forward::write_statistics(Index h, Index i) const {
   const Arithmetic& a = arithmetic_;
   double up = w_.sink_p * std::expm1(w_.sink_delta), down = w_.sink_p * std::exp(-w_.sink_delta);
-  double noise = w_.sink_p * std::sqrt(w_.sink_variance), scale = 0, truncation = 0, inherited = 0;
+  double noise = w_.sink_p * std::sqrt(w_.sink_variance), scale = 0, truncation = 0, drift = 0;
   for (Index c = 0; c < w_.count(); ++c) {
     const Index j = w_.key[c];
     up += w_.p[c] * std::expm1(w_.delta[c]);
     down += w_.p[c] * std::exp(-w_.delta[c]);
     noise += w_.p[c] * std::sqrt(w_.variance[c]);
     scale += w_.p[c] * w_.tangent[c];
-    inherited += w_.p[c] * w_.inherited[c];
+    drift += w_.p[c] * w_.drift[c];
     truncation += w_.p[c] * std::abs(spec_.scale) * std::sqrt(w_.scores.products.squares[j]);
   }
   const double sum_worst = row_sum_worst();
@@ -141,7 +142,7 @@ void Forward::write_statistics(Index h, Index i) const {
   const double systematic = a.exp_error + w_.shift + w_.split + w_.update + log + ends +
                             (qk_.bias + a.u) * std::abs(scale) + 0.2 * qk_.bias * truncation +
                             (spec_.softcap > 0 ? a.tanh_relative * spec_.softcap : 0) +
-                            w_.structure.stagnation + (coherent ? sum_worst : 0) + inherited;
+                            w_.structure.stagnation + (coherent ? sum_worst : 0) + std::abs(drift);
   const double sigma = std::sqrt(noise * noise + row_sum_variance());
   const double unit = out_.lse_unit, to_unit = unit == 1 ? 0 : 2 * a.u * std::abs(w_.lse);
   for (Index r = 0; out_.lse && r < out_.lse.extent(2); ++r) {
@@ -171,11 +172,11 @@ void Forward::write_weights(Index h, Index i) const {
   for (Index j = 0; j < head_.keys; ++j) out_.p.set_exact(0, h, i, j);
   const double sum_worst = row_sum_worst(), growth = std::exp(2 * w_.delta_max);
   double mean = w_.sink_p * std::expm1(w_.sink_delta), noise = w_.sink_p * std::sqrt(w_.sink_variance),
-         inherited = 0;
+         drift = 0;
   for (Index c = 0; c < w_.count(); ++c) {
     mean += w_.p[c] * std::expm1(w_.delta[c]);
     noise += w_.p[c] * std::sqrt(w_.variance[c]);
-    inherited += w_.p[c] * w_.inherited[c];
+    drift += w_.p[c] * w_.drift[c];
   }
   for (Index c = 0; c < w_.count(); ++c) {
     const double worst = w_.p[c] * (growth * (std::expm1(w_.delta[c]) + mean) +
@@ -183,7 +184,7 @@ void Forward::write_weights(Index h, Index i) const {
                          w_.store[c] * growth * (1 + sum_worst + 3 * arithmetic_.u) + arithmetic_.flush;
     const double systematic = w_.p[c] * (2 * arithmetic_.exp_error + w_.update + w_.shift + w_.split +
                                          3 * arithmetic_.u + (qk_.bias + arithmetic_.u) * 2 * w_.largest +
-                                         w_.structure.stagnation + w_.inherited[c] + inherited) +
+                                         w_.structure.stagnation + std::abs(w_.drift[c] - drift)) +
                               (keys_repeat() || w_.structure.row_sum_is_coherent ? w_.p[c] * sum_worst : 0) +
                               arithmetic_.flush;
     const double variance =
@@ -225,7 +226,9 @@ void Forward::write_output(Index h, Index i) {
   // docs/bounds_multihead.md, (4): noise that q brings along is common to the keys of the row.
   double coherent_growth = 0;
   if (errors_) {
-    from_v_.compute(*errors_, w_, width, a.flush);
+    std::vector<double> exact(width);
+    for (Index e = 0; e < width; ++e) exact[e] = sums_.blocks[e / lanes].o[e % lanes];
+    inherited_.compute(*errors_, w_, head_, exact, a.flush);
     const double largest = n > 0 ? *std::max_element(w_.variance.begin(), w_.variance.end()) : 0;
     coherent_growth = std::exp(2 * out_.o.lambda() * std::sqrt(largest));
   }
@@ -259,9 +262,9 @@ void Forward::write_output(Index h, Index i) {
     if (keys_repeat()) systematic += size * sum_worst + pv_worst * c.magnitude[x];
     if (structured) systematic += c.store[x];
     if (errors_) {
-      worst += growth * (1 + normalisation) * (1 + pv_worst) * from_v_.worst[e];
-      variance += from_v_.variance[e];
-      systematic += from_v_.systematic[e];
+      worst += growth * (1 + normalisation) * (1 + pv_worst) * inherited_.worst[e];
+      variance += inherited_.variance[e];
+      systematic += std::abs(inherited_.drift[e]);
     }
     out_.o.set_bound(o, worst, systematic, std::sqrt(variance), share_, h, i, e);
   }
@@ -274,7 +277,7 @@ void attention_forward(const AttentionSpec& spec, const AttentionInputs& in, con
   for (Index g = 0; g < in.kv_heads(); ++g) {
     const Head head(in, g);
     std::optional<HeadErrors> head_errors;
-    if (errors) head_errors.emplace(*errors, g);
+    if (errors) head_errors.emplace(*errors, in, g);
 #pragma omp parallel
     {
       Forward forward(spec, in, head, contract, out, head_errors ? &*head_errors : nullptr);

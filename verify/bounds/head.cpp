@@ -102,8 +102,7 @@ void ScoreRow::compute(const AttentionSpec& spec, const AttentionInputs& in, con
   InheritedProducts from_inputs;
   if (errors) from_inputs.compute(*errors, head, q, h, i, first, last);
 
-  for (auto* x : {&s, &slope, &tangent, &error, &variance, &slope_error, &inherited})
-    x->assign(head.keys, 0.0);
+  for (auto* x : {&s, &slope, &tangent, &error, &variance, &slope_error, &drift}) x->assign(head.keys, 0.0);
   inherited_worst = 0;
   const SumError qk = sum_error(arithmetic.contract.qk, width);
   const double u = arithmetic.u;
@@ -125,7 +124,7 @@ void ScoreRow::compute(const AttentionSpec& spec, const AttentionInputs& in, con
       inherited_worst = std::max(inherited_worst, own);
       worst += own * (1 + qk.worst + 3 * u);
       noise += scale * scale * from_inputs.variance[j];
-      inherited[j] = scale * from_inputs.systematic[j];
+      drift[j] = spec.scale * from_inputs.drift[j];
     }
     if (spec.softcap > 0) {
       const double t = std::tanh(x / spec.softcap);
@@ -137,7 +136,7 @@ void ScoreRow::compute(const AttentionSpec& spec, const AttentionInputs& in, con
       tangent[j] = x * slope[j];
       x = spec.softcap * t;
       worst = steepest * worst + (arithmetic.tanh_relative + 3 * u) * std::abs(x);
-      inherited[j] *= steepest;
+      drift[j] *= steepest;
       noise = steepest * steepest * noise +
               (arithmetic.tanh_relative * arithmetic.tanh_relative / 3 + c2u2) * x * x;
     }

@@ -57,8 +57,8 @@ struct ScoreRow {
   std::vector<double> error;     // rigorous bound of the error of s
   std::vector<double> variance;  // of the rounding noise of s
   std::vector<double> slope_error;
-  std::vector<double> inherited;  // systematic part of the error that q and k bring along
-  double inherited_worst;         // the largest error that they bring along; both 0 where they are exact
+  std::vector<double> drift;  // systematic error that q and k bring along, with its sign
+  double inherited_worst;     // the largest error that they bring along; both 0 where they are exact
   ProductSums products;
 
   void compute(const AttentionSpec& spec, const AttentionInputs& in, const Head& head,

@@ -18,7 +18,7 @@ void ValueSums::compute(const Weights& w, const Head& head, const Arithmetic& ar
                      p < vanishing ? p : 0,
                      {w.predicted[0][c], w.predicted[1][c], w.predicted[2][c]},
                      p * std::expm1(w.delta[c]),
-                     p * (w.variance[c] + w.inherited[c]),
+                     p * w.variance[c],
                      p * p * w.variance[c],
                      p * w.tangent[c],
                      p * std::sqrt(w.variance[c])});

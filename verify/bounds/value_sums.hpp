@@ -23,7 +23,7 @@ struct ValueSums {
     // with x = v - o: a common error of all weights cancels in the normalisation
     double worst[lanes];         // sum p (e^delta - 1) |x|
     double spread[lanes];        // sum p |x|
-    double second_order[lanes];  // sum p (variance + inherited) |x|
+    double second_order[lanes];  // sum p variance |x|
     double variance[lanes];      // sum p^2 variance x^2
     double scale[lanes];         // sum p tangent x
     double coherent[lanes];      // sum p sqrt(variance) |x|

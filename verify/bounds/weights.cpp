@@ -77,12 +77,12 @@ void Weights::compute_exponent_errors(const AttentionInputs& in, const Arithmeti
   };
   delta.clear();
   variance.clear();
-  inherited.clear();
+  drift.clear();
   delta_max = 0;
   for (const Index j : key) {
     delta.push_back(worst_of(scores.s[j], scores.error[j]));
     variance.push_back(variance_of(scores.s[j], scores.variance[j]));
-    inherited.push_back(scores.inherited[j]);
+    drift.push_back(scores.drift[j]);
     delta_max = std::max(delta_max, delta.back());
   }
   sink_delta = in.sink ? worst_of(in.sink(h), 0) : 0;

@@ -16,7 +16,7 @@ struct Weights {
   std::vector<double> p;               // exact weights
   std::vector<double> delta;           // rigorous bound of the error of the exponent
   std::vector<double> variance;        // of its noise
-  std::vector<double> inherited;       // systematic part of its error that q and k bring along; 0 if exact
+  std::vector<double> drift;           // systematic error that q and k bring along; 0 where they are exact
   std::vector<double> tangent;         // d score / d ln(scale)
   std::vector<double> store;           // rigorous bound of the rounding error of the stored weight
   std::vector<double> store_variance;  // of that error

@@ -9,6 +9,7 @@ Op attention_op();
 Op gelu_op();
 Op layer_norm_op();
 Op layer_norm_qkv_op();
+Op multihead_attention_op();
 Op rms_norm_op();
 Op rope_op();
 Op sigmoid_op();

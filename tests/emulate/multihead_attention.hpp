@@ -1,0 +1,55 @@
+// Emulated multi-head attention: projections, an emulated attention kernel, and a projection. Shares no code
+// with the reference or the bounds.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "tests/emulate/attention.hpp"
+#include "verify/case.hpp"
+
+namespace attest::emulate {
+
+enum class MultiheadData {
+  normal,      // weights that keep the size of what they multiply
+  peaked,      // Wq and Wk four times larger: few keys carry a row
+  outlier,     // few columns of x much larger than the rest
+  rank_one,    // Wv of rank one, Wo > 0: errors of the weights are the same in every column
+  positive,    // x, all weights and biases > 0
+  equal_rows,  // every row of every weight is the same
+  repeated,    // four different rows of x
+  constant,    // all entries of x are equal, and those of the weights
+  tiny         // x near the smallest values of the element type
+};
+inline constexpr MultiheadData all_multihead_data[] = {
+    MultiheadData::normal,   MultiheadData::peaked,   MultiheadData::outlier,
+    MultiheadData::rank_one, MultiheadData::positive, MultiheadData::equal_rows,
+    MultiheadData::repeated, MultiheadData::constant, MultiheadData::tiny};
+
+struct MultiheadSetup {
+  DType element = DType::float16;
+  Index batch = 2, queries = 20, keys = 20, width = 64, heads = 4;
+  Causal causal = Causal::none;
+  bool is_self = true;  // in/x; keys are not used
+  bool batch_first = false, has_bias = true, has_mask = false;
+  bool average_weights = true;
+  MultiheadData data = MultiheadData::normal;
+  std::uint64_t seed = 1;
+
+  std::string text() const;
+};
+
+struct MultiheadKernel {
+  Kernel attention{};
+  Adder in_projection{}, out_projection{};
+  DType intermediate = DType::float16;  // of q, k, v, o; attention.p_dtype is its own
+  // What a broken kernel does
+  double scale_factor = 1;
+  bool swaps_q_and_k = false, interleaves_heads = false, forgets_in_bias = false, forgets_out_bias = false;
+  bool stores_before_bias = false;  // rounds q, k and v once more, before it adds the bias
+};
+
+/// The dump of a kernel on the inputs of the setup; out/weights only of the standard algorithm.
+Case multihead_dump(const MultiheadSetup& setup, const MultiheadKernel& kernel);
+
+}  // namespace attest::emulate
