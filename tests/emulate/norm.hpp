@@ -40,7 +40,7 @@ struct NormSetup {
   double eps = 1e-5;
   double weight_offset = 0;
   bool has_weight = true, has_bias = false, has_residual = false;
-  bool casts = false, rounds_sum = true, keeps_trailing_1 = false;
+  bool casts = false, rounds_sum = true, declares_sum = true, keeps_trailing_1 = false;
   bool one_pass = false;
   DType statistics = DType::float32;  // of mean, rstd, dweight and dbias as stored
   std::uint64_t seed = 1;

@@ -35,17 +35,16 @@ double Rounding::sum_error(double n, double extra, double magnitude, double sigm
 
 Roundings::Roundings(const NormSpec& spec, const NormContract& contract, Index width, Index elements) {
   const double u = unit_roundoff(contract.compute);
-  const double input = contract.adds_residual ? u : 0;
   const double eps_error = std::abs(round_to(spec.eps, contract.compute) - spec.eps);
-  worst = {u, infinity, input, flush_of(contract.compute), eps_error, true};
+  worst = {u, infinity, contract.sum_rounding, flush_of(contract.compute), eps_error, true};
   probable = systematic = worst;
   // Where so many roundings meet so few bits, sums stagnate and nothing averages out.
   const bool averages_out = static_cast<double>(width) * u <= 0.125;
   probable.lambda = averages_out ? confidence_multiplier(elements) : infinity;
   systematic.lambda = averages_out ? 0 : infinity;
-  const double u64 = unit_roundoff(DType::float64);
-  exact = {0x1p-100, infinity, contract.adds_residual ? u64 : 0, 0, 0, false};
-  reference = {u64, infinity, contract.adds_residual ? u64 : 0, flush_of(DType::float64), 0, false};
+  const double u64 = unit_roundoff(DType::float64), ours = contract.sum_rounding > 0 ? u64 : 0;
+  exact = {0x1p-100, infinity, ours, 0, 0, false};
+  reference = {u64, infinity, ours, flush_of(DType::float64), 0, false};
 }
 
 NormRows::NormRows(const NormSpec& spec, const NormContract& contract, Index width, Index elements)

@@ -18,7 +18,7 @@ enum class Variance { two_pass, one_pass };
 struct NormContract {
   DType compute;  // of statistics, products and sums
   Variance variance;
-  bool adds_residual;  // the device adds a residual to x and does not round the sum to its element type
+  double sum_rounding;  // relative error of x + residual as the device normalises it; 0: it is replayed
   double saved_rounding_of_mean, saved_rounding_of_rstd;  // unit roundoff of what the backward pass reads; 0:
                                                           // it is kept in `compute`
 };

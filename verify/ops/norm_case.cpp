@@ -1,6 +1,7 @@
 // Reads a case of a normalisation: spec, contract, shapes and values have to fit together.
 #include "verify/ops/norm_case.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/invalid_case.hpp"
@@ -89,12 +90,8 @@ void NormCase::read_spec() {
   spec.weight_offset = keys.number("weight_offset", 0);
   if (keys.boolean("cast_before_weight", false)) spec.xhat_dtype = input("x")->dtype;
   if (input("residual")) {  // else the key is not known
-    if (!keys.has("round_sum")) {
-      throw InvalidCase(case_.object("spec") +
-                        " attribute round_sum is missing; with in/residual, it says whether x + residual is "
-                        "rounded to the element type of the residual before it is normalised: true or false");
-    }
     rounds_sum_ = keys.boolean("round_sum", false);
+    sum_is_declared_ = keys.has("round_sum");
   }
   keys.finish();
   const auto reject = [&](const std::string& key, double found, const std::string& expected) {
@@ -119,7 +116,7 @@ void NormCase::read_contract() {
   }
   keys.finish();
   require_wide_enough(case_, keys.has("compute_dtype") ? "compute_dtype" : "accumulate", contract.compute);
-  contract.adds_residual = input("residual") && !rounds_sum_;
+  contract.sum_rounding = sum_rounding();
   const auto saved_rounding = [&](const std::string& name) {
     const Tensor* tensor = output(name);
     const bool is_narrow =
@@ -130,12 +127,23 @@ void NormCase::read_contract() {
   contract.saved_rounding_of_rstd = saved_rounding("rstd");
 }
 
+double NormCase::sum_rounding() const {
+  const Tensor* residual = input("residual");
+  if (!residual || rounds_sum_) return 0;
+  const double u = unit_roundoff(contract.compute);
+  if (sum_is_declared_) return u;
+  // Either may have happened: rounded as it was added, and once more to the coarser of the element types.
+  const double coarser = std::max(unit_roundoff(*input("x")->dtype), unit_roundoff(*residual->dtype));
+  return coarser > u ? coarser + u + coarser * u : u;
+}
+
 std::string NormCase::contract_text() const {
   std::string text = "computed in " + std::string(format_of(contract.compute).name);
   if (spec.is_centred) {
     text += contract.variance == bounds::Variance::two_pass ? ", variance in two passes"
                                                             : ", variance in one pass";
   }
+  if (input("residual") && !sum_is_declared_) text += ", x + residual rounded or not";
   return text + (case_.contract.empty() ? " (from the element types)" : " (declared)");
 }
 

@@ -32,6 +32,7 @@ class NormCase {
  private:
   void read_spec();
   void read_contract();
+  double sum_rounding() const;
   void read_shapes();
   void check_values() const;
   void add_residual();
@@ -41,7 +42,7 @@ class NormCase {
 
   const Case& case_;
   Index rows_ = 0, width_ = 0;
-  bool rounds_sum_ = false;
+  bool rounds_sum_ = false, sum_is_declared_ = false;
   std::vector<double> sum_;  // x + residual
 };
 

@@ -41,13 +41,17 @@ NormProblem::NormProblem(const Case& c, bool is_centred, const std::vector<Port>
 void NormProblem::expect_sum(Expected& sum) const {
   const bounds::ExpectedView<2> view(sum, {sum.value.data(), {norm_.in.rows(), norm_.in.width()}});
   const double u = unit_roundoff(norm_.contract.compute), u64 = unit_roundoff(DType::float64);
+  // A sum that is stored coarsely says nothing about whether it had been rounded before.
+  const double stored = unit_roundoff(*norm_.output("sum")->dtype);
+  const double relative =
+      stored >= norm_.contract.sum_rounding / (1 + 4 * u) ? u : norm_.contract.sum_rounding;
   const double smallest_normal =
       std::ldexp(1.0, format_of(norm_.contract.compute).emin);  // a device may flush
   for (Index i = 0; i < norm_.in.rows(); ++i) {
     for (Index j = 0; j < norm_.in.width(); ++j) {
       const double s = norm_.in.x(i, j);
-      if (norm_.contract.adds_residual) {
-        view.set_bound(s, u * std::abs(s), u * std::abs(s), 0, u64 / u, i, j);
+      if (norm_.contract.sum_rounding > 0) {
+        view.set_bound(s, relative * std::abs(s), relative * std::abs(s), 0, u64 / relative, i, j);
       } else {
         const double flushed = std::abs(s) < smallest_normal ? std::abs(s) : 0;
         view.set({s, 0, flushed, flushed, 0}, i, j);
