@@ -1,6 +1,8 @@
 // Contracts as dumps declare them, or as element types imply them.
 #include "verify/contract_keys.hpp"
 
+#include <iterator>
+
 #include "verify/keys.hpp"
 
 namespace attest {
@@ -8,6 +10,7 @@ namespace {
 
 constexpr const char* derived = " (from the element types)";
 constexpr const char* declared_text = " (declared)";
+constexpr std::string_view wide_fallback = "float32, or float64 for float64 inputs";
 
 DType dtype_key(KeyReader& keys, const std::string& key, DType fallback) {
   using enum DType;
@@ -60,6 +63,15 @@ Contract read_contract(const Case& c, DType operands) {
   return contract;
 }
 
+std::vector<SpecKey> attention_contract_keys() {
+  return {
+      {"p_dtype", "element type", "that of in/q", "the weights, and dS, as operands of the second product"},
+      {"softmax_dtype", "element type", wide_fallback, "scores, exponentials, row sums, rescaling"},
+      {"qk_accumulate", "element type", wide_fallback, "sums of q.k and of do.v"},
+      {"pv_accumulate", "element type", wide_fallback, "sums of the products with the weights and with dS"},
+  };
+}
+
 std::string contract_text(const Contract& contract, const Attributes& declared) {
   return precisions_text(contract) + (declared.empty() ? derived : declared_text);
 }
@@ -77,6 +89,18 @@ MultiheadContract read_multihead_contract(const Case& c, DType x, DType in_weigh
   return contract;
 }
 
+std::vector<SpecKey> multihead_contract_keys() {
+  std::vector<SpecKey> keys = attention_contract_keys();
+  keys.front().fallback = "intermediate_dtype";
+  const SpecKey own[] = {
+      {"intermediate_dtype", "element type", "that of in/x or in/query",
+       "q, k, v and the output of the heads as they are stored between the products"},
+      {"accumulate", "element type", wide_fallback, "sums of products in the projections"},
+  };
+  keys.insert(keys.begin(), std::begin(own), std::end(own));
+  return keys;
+}
+
 std::string contract_text(const MultiheadContract& contract, const Attributes& declared) {
   return "q, k, v, o " + std::string(format_of(contract.intermediate).name) + ", projections in " +
          accumulator_text(contract.in_projection) + ", " + precisions_text(contract.attention) +
@@ -89,6 +113,13 @@ DType read_compute_dtype(const Case& c, DType operands) {
   const DType dtype = dtype_key(keys, "compute_dtype", dtype_key(keys, "accumulate", wide));
   keys.finish();
   return dtype;
+}
+
+std::vector<SpecKey> compute_contract_keys() {
+  return {
+      {"compute_dtype", "element type", wide_fallback, "what every operation rounds to"},
+      {"accumulate", "element type", "-", "another name for compute_dtype"},
+  };
 }
 
 std::string compute_dtype_text(DType dtype, const Attributes& declared) {

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "core/contract.hpp"
 #include "verify/case.hpp"
+#include "verify/op.hpp"
 
 namespace attest {
 
@@ -12,6 +14,8 @@ namespace attest {
 /// names), each derived from the element type of the operands where it is absent. Operands of 16 bits and
 /// fewer with a float32 accumulator may run on tensor cores. Throws InvalidCase on unknown keys and names.
 Contract read_contract(const Case& c, DType operands);
+/// The keys that it reads, for an op's record.
+std::vector<SpecKey> attention_contract_keys();
 
 /// One line for reports.
 std::string contract_text(const Contract& contract, const Attributes& declared);
@@ -25,11 +29,13 @@ struct MultiheadContract {
 
 /// Keys intermediate_dtype, that of x if absent, accumulate for the projections, and those of read_contract.
 MultiheadContract read_multihead_contract(const Case& c, DType x, DType in_weight, DType out_weight);
+std::vector<SpecKey> multihead_contract_keys();
 std::string contract_text(const MultiheadContract& contract, const Attributes& declared);
 
 /// Ops without matrix products: key compute_dtype (or `accumulate`), float32 if absent, float64 for float64
 /// operands.
 DType read_compute_dtype(const Case& c, DType operands);
+std::vector<SpecKey> compute_contract_keys();
 std::string compute_dtype_text(DType dtype, const Attributes& declared);
 
 }  // namespace attest

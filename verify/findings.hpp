@@ -43,6 +43,7 @@ struct CaseFindings {
   std::vector<OutputFindings> outputs;
   std::vector<DiagnosisEntry> diagnosis;
   std::vector<std::string> reasons;  // why inconclusive
+  std::vector<std::string> remarks;  // what else is known of the case, whatever its verdict
   std::string error;                 // why invalid or internal: one line that names the file
   Attributes about;
 };

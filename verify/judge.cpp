@@ -11,6 +11,7 @@ namespace attest {
 namespace {
 
 struct Trial {
+  bool is_subtle = false;
   bool differs = false;   // from the right answer, once rounded
   bool rejected = false;  // by at least one element
 };
@@ -47,10 +48,16 @@ void judge(CaseFindings& findings, std::span<const Expected> expected, std::span
     const auto e = std::find_if(expected.begin(), expected.end(),
                                 [&](const Expected& x) { return x.output == decoy.output; });
     Trial& trial = by_name[decoy.name];
+    trial.is_subtle = decoy.is_subtle;
     for (std::size_t n = 0; n < decoy.at.size(); ++n) try_element(trial, *e, decoy.at[n], decoy.value[n]);
   }
   for (const auto& [name, trial] : by_name) {
-    if (trial.differs && !trial.rejected) findings.reasons.push_back(name + " would pass too");
+    if (!trial.differs || trial.rejected) continue;
+    if (trial.is_subtle) {
+      findings.remarks.push_back("these inputs do not tell " + name);
+    } else {
+      findings.reasons.push_back(name + " would pass too");
+    }
   }
 
   findings.verdict = findings.reasons.empty() ? Verdict::pass : Verdict::inconclusive;

@@ -30,8 +30,10 @@ struct Port {
   std::string_view meaning;
 };
 
+/// A key of `spec` or `contract`. values: the accepted ones, or "number", "integer", "element type".
+/// fallback: what stands in for the key where it is absent; "": it is required; "-": nothing does.
 struct SpecKey {
-  std::string_view name, values, fallback, meaning;  // fallback "": the key is required
+  std::string_view name, values, fallback, meaning;
 };
 
 /// A wrong answer that must not pass, at some elements of one output.
@@ -40,6 +42,7 @@ struct Decoy {
   std::string output;
   std::vector<Index> at;      // flat indices
   std::vector<double> value;  // what the wrong answer would be there, before rounding
+  bool is_subtle = false;     // hidden by most inputs: a case that cannot tell it may pass all the same
 };
 
 /// Called now and then, from one thread, with the share of the work that is done.
@@ -60,6 +63,9 @@ class Problem {
   /// their certified errors. Call after expect().
   virtual void recheck(std::span<const Expected> expected) const = 0;
 
+  /// What else a reader of the report should know of this case, a sentence each. Call after expect().
+  virtual std::vector<std::string> remarks() const { return {}; }
+
   /// Wrong answers for the outputs of the case. Call after expect().
   virtual std::vector<Decoy> decoys(std::span<const Expected> expected) const = 0;
 };
@@ -67,7 +73,7 @@ class Problem {
 struct Op {
   std::string_view name, summary;
   std::vector<Port> inputs, outputs;
-  std::vector<SpecKey> spec;
+  std::vector<SpecKey> spec, contract;
   /// Throws InvalidCase where the case is malformed. The case must outlive the problem.
   std::unique_ptr<Problem> (*read)(const Case& c);
 };

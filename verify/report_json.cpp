@@ -70,7 +70,8 @@ Json json_of(const CaseFindings& c) {
                  {"contract", c.contract},
                  {"outputs", json_list(c.outputs)},
                  {"diagnosis", json_list(c.diagnosis)},
-                 {"reasons", c.reasons}};
+                 {"reasons", c.reasons},
+                 {"remarks", c.remarks}};
   if (!c.error.empty()) object["error"] = c.error;
   object["about"] = json_of(c.about);
   return object;

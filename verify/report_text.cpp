@@ -110,6 +110,7 @@ std::string case_details(const CaseFindings& c, const TextStyle& style) {
   for (const OutputFindings& output : c.outputs)
     if (output.verdict == Verdict::fail) text += output_details(output, style);
   for (const std::string& reason : c.reasons) text += detail("reason: " + reason, style);
+  for (const std::string& remark : c.remarks) text += detail("remark: " + remark, style);
   for (const DiagnosisEntry& d : c.diagnosis)
     text += detail(
         "diagnosis: " + d.cause + " (confidence " + number_text(d.confidence, 2) + "): " + d.evidence, style);

@@ -19,6 +19,7 @@ CaseFindings verify_case(const Case& c, Progress& progress) {
   findings.op = c.op;
   findings.about = c.about;
   findings.contract = problem->contract();
+  findings.remarks = problem->remarks();
   for (const Expected& e : expected) findings.outputs.push_back(compare(e));
   judge(findings, expected, problem->decoys(expected));
   return findings;

@@ -124,7 +124,7 @@ TEST_CASE("the JSON report has the documented keys in the documented order") {
 
   const Json& failed = report["cases"][2];
   CHECK(keys_of(failed) == std::vector<std::string>{"file", "name", "op", "verdict", "contract", "outputs",
-                                                    "diagnosis", "reasons", "about"});
+                                                    "diagnosis", "reasons", "remarks", "about"});
   CHECK(failed["file"] == "kernels.h5");
   CHECK(failed["name"] == "case_fail");
   CHECK(failed["verdict"] == "fail");
@@ -140,7 +140,7 @@ TEST_CASE("the JSON report has the documented keys in the documented order") {
 
   const Json& invalid = report["cases"][3];
   CHECK(keys_of(invalid) == std::vector<std::string>{"file", "name", "op", "verdict", "contract", "outputs",
-                                                     "diagnosis", "reasons", "error", "about"});
+                                                     "diagnosis", "reasons", "remarks", "error", "about"});
   CHECK(invalid["outputs"].dump() == "[]");
   CHECK(invalid["about"].dump() == "{}");
   CHECK(invalid["error"] == "kernels.h5: /case_invalid/op is \"atention\"");

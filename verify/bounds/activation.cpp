@@ -134,8 +134,10 @@ Evaluated first_order_derivative(Activation kind, double x, const Arithmetic& a,
       const Gate g = sigmoid_gate(x, 0, u);
       const bool is_rounded = format_of(stored).precision < format_of(a.contract.softmax_dtype).precision;
       const double y = g.worst + a.flush + (is_rounded ? 0.5 * ulp(g.value + g.worst, stored) : 0);
-      const double value = g.value * g.rest;
-      return {value, std::abs(g.rest - g.value) * y + y * y + u * g.rest * g.value + 3 * u * value + a.flush};
+      const double value = g.value * g.rest, rounded = is_rounded ? unit_roundoff(stored) : 0;
+      const double worst =
+          std::abs(g.rest - g.value) * y + y * y + u * g.rest * g.value + 3 * u * value + a.flush;
+      return {value, worst + std::expm1(2 * std::log1p(rounded)) * (value + worst)};
     }
   }
   return {};

@@ -17,7 +17,8 @@ struct Evaluated {
 /// The value is off by 2^-53 / u of `worst` at most.
 Evaluated activation(ref::Activation kind, double x, const Arithmetic& arithmetic);
 
-/// f'(x). A sigmoid's derivative may be formed from a stored sigmoid, rounded to `stored`.
+/// f'(x). A sigmoid's derivative may be formed from a stored sigmoid, rounded to `stored`, and 1 - y and
+/// dy (1 - y) may be rounded so too, as PyTorch's kernel does.
 Evaluated activation_derivative(ref::Activation kind, double x, const Arithmetic& arithmetic, DType stored);
 
 }  // namespace attest::bounds

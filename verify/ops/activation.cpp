@@ -106,6 +106,8 @@ void ActivationProblem::fill_values(Expected& e) const {
   const Tensor* y = find(case_.out, "y");
   const DType stored = y ? *y->dtype : e.dtype;
   const bool is_gradient = e.output == "dx";
+  // dy (1 - y) of a sigmoid may be stored where it is subnormal.
+  const double smallest = kind_ == Activation::sigmoid ? ulp(0, stored) / 2 : 0;
 #pragma omp parallel for schedule(static)
   for (Index at = 0; at < x_.size(); ++at) {
     bounds::Evaluated f = is_gradient
@@ -113,7 +115,8 @@ void ActivationProblem::fill_values(Expected& e) const {
                               : bounds::activation(kind_, x_.values[at], arithmetic);
     if (is_gradient) {
       const double g = dy->values[at];
-      f = {g * f.value, std::abs(g) * (f.worst + 2 * arithmetic.u * std::abs(f.value)) + arithmetic.flush};
+      f = {g * f.value,
+           std::abs(g) * (f.worst + 2 * arithmetic.u * std::abs(f.value)) + arithmetic.flush + smallest};
     }
     const bounds::ElementBound b =
         bounds::element_bound(f.value, f.worst, f.worst, f.worst / std::sqrt(3.0), lambda, share, e.dtype);
@@ -213,6 +216,7 @@ Op activation_op(std::string_view name, std::string_view summary, std::vector<Sp
        {"dy", "...", floating, false, "gradient of y: asks for dx"}},
       {{"y", "...", floating, false, "f(x)"}, {"dx", "...", floating, false, "dy f'(x)"}},
       std::move(spec),
+      compute_contract_keys(),
       [](const Case& c) -> std::unique_ptr<Problem> { return std::make_unique<ActivationProblem>(c); },
   };
 }

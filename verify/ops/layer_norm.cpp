@@ -36,6 +36,7 @@ Op layer_norm_op() {
            "with a residual: whether x + residual is rounded to the residual's element type before it is "
            "normalised; bounds are tighter if it is said"},
       },
+      norm_contract_keys(true),
       [](const Case& c) -> std::unique_ptr<Problem> {
         return std::make_unique<NormProblem>(c, true, layer_norm_op().outputs);
       },

@@ -176,7 +176,10 @@ std::vector<Decoy> LayerNormQkvProblem::sampled_answers(const std::string& name,
                                                                        Index head_width)) const {
   std::vector<Decoy> answers;
   for (const std::string_view output : names) {
-    if (case_.out.contains(std::string(output))) answers.push_back({name, std::string(output), {}, {}});
+    if (case_.out.contains(std::string(output))) {
+      const bool is_subtle = rstd != nullptr;  // eps and the divisor
+      answers.push_back({name, std::string(output), {}, {}, is_subtle});
+    }
   }
   const Index count = batch_ * tokens_, wanted = std::min(count, sampled);
   Array<double, 1> qkv({3 * width_});
@@ -231,7 +234,7 @@ std::vector<Decoy> LayerNormQkvProblem::decoys(std::span<const Expected>) const 
   };
   if (spec_.eps > 0) {
     with_rstd("eps outside the root", [](double v, double eps, double) { return 1 / (std::sqrt(v) + eps); });
-    with_rstd("no eps", [](double v, double, double) { return 1 / std::sqrt(v); });
+    with_rstd("a missing eps", [](double v, double, double) { return 1 / std::sqrt(v); });
   }
   if (width_ > 1) {
     with_rstd("a mean square over N - 1",
@@ -274,7 +277,8 @@ Op layer_norm_qkv_op() {
           {"weight", "M", floating, false, "of the norm; 1 if absent"},
           {"bias", "M", floating, false, "of the norm; 0 if absent"},
           {"qkv_weight", "3M M", floating, true,
-           "outputs x inputs: rows of the queries, the keys, the values"},
+           "outputs x inputs: rows of the queries, the keys, the values; of each, rows [h D, (h + 1) D) are "
+           "head h"},
           {"qkv_bias", "3M", floating, false, "0 if absent"},
       },
       {
@@ -284,8 +288,16 @@ Op layer_norm_qkv_op() {
       },
       {
           {"eps", "number", "", "added to the variance, under the root"},
-          {"heads", "integer", "", "H"},
+          {"heads", "integer", "", "H, a divisor of M"},
           {"layout", "bhsd, bshd", "bhsd", "order of the axes of q, k and v"},
+      },
+      {
+          {"compute_dtype", "element type", "float32, or float64 for float64 inputs",
+           "what every operation of the norm rounds to"},
+          variance_contract_key(),
+          {"intermediate_dtype", "element type", "that of in/x",
+           "the normalised x as it is stored before the product; that store is replayed"},
+          {"accumulate", "element type", "float32, or float64 for float64 inputs", "sums of the product"},
       },
       [](const Case& c) -> std::unique_ptr<Problem> { return std::make_unique<LayerNormQkvProblem>(c); },
   };

@@ -6,6 +6,7 @@
 
 #include "core/invalid_case.hpp"
 #include "ref/norm.hpp"
+#include "verify/contract_keys.hpp"
 #include "verify/extents.hpp"
 
 namespace attest {
@@ -135,6 +136,17 @@ double NormCase::sum_rounding() const {
   // Either may have happened: rounded as it was added, and once more to the coarser of the element types.
   const double coarser = std::max(unit_roundoff(*input("x")->dtype), unit_roundoff(*residual->dtype));
   return coarser > u ? coarser + u + coarser * u : u;
+}
+
+SpecKey variance_contract_key() {
+  return {"variance", "two_pass, one_pass", "two_pass",
+          "mean((x - mean)^2), which Welford's recurrence counts as, or mean(x^2) - mean^2"};
+}
+
+std::vector<SpecKey> norm_contract_keys(bool is_centred) {
+  std::vector<SpecKey> keys = compute_contract_keys();
+  if (is_centred) keys.push_back(variance_contract_key());
+  return keys;
 }
 
 std::string NormCase::contract_text() const {

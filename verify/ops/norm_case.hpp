@@ -8,6 +8,7 @@
 #include "verify/bounds/norm_row.hpp"
 #include "verify/case.hpp"
 #include "verify/keys.hpp"
+#include "verify/op.hpp"
 
 namespace attest {
 
@@ -45,6 +46,10 @@ class NormCase {
   bool rounds_sum_ = false, sum_is_declared_ = false;
   std::vector<double> sum_;  // x + residual
 };
+
+/// The contract keys that NormCase reads, for an op's record.
+std::vector<SpecKey> norm_contract_keys(bool is_centred);
+SpecKey variance_contract_key();
 
 /// An element type by name. Throws InvalidCase with the accepted ones.
 DType read_dtype(KeyReader& keys, const std::string& key, DType fallback);

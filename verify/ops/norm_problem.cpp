@@ -29,6 +29,7 @@ struct NormProblem::Variant {
   NormInputs in;
   double denominator;                    // of the variance
   double (*rstd)(double v, double eps);  // from the variance
+  bool is_subtle = false;                // see Decoy
 };
 
 NormProblem::NormProblem(const Case& c, bool is_centred, const std::vector<Port>& outputs)
@@ -122,7 +123,8 @@ std::vector<Decoy> NormProblem::sampled_answers(const Variant& variant) const {
   };
 
   std::vector<Decoy> answers;
-  for (const std::string& output : outputs_) answers.push_back({variant.name, output, {}, {}});
+  for (const std::string& output : outputs_)
+    answers.push_back({variant.name, output, {}, {}, variant.is_subtle});
   const auto add = [&](std::string_view output, Index at, double value) {
     for (Decoy& answer : answers) {
       if (answer.output != output) continue;
@@ -193,12 +195,13 @@ std::vector<Decoy> NormProblem::decoys(std::span<const Expected>) const {
   };
   if (norm_.spec.eps > 0) {
     variant("eps outside the root", [](Variant& v) {
+      v.is_subtle = true;
       v.rstd = [](double square, double eps) { return 1 / (std::sqrt(square) + eps); };
     });
-    variant("no eps", [](Variant& v) { v.spec.eps = 0; });
+    variant("a missing eps", [](Variant& v) { v.spec.eps = 0, v.is_subtle = true; });
   }
   if (norm_.in.width() > 1) {
-    variant("a mean square over N - 1", [&](Variant& v) { v.denominator = n - 1; });
+    variant("a mean square over N - 1", [&](Variant& v) { v.denominator = n - 1, v.is_subtle = true; });
     variant(norm_.spec.is_centred ? "rms_norm" : "layer_norm",
             [](Variant& v) { v.spec.is_centred = !v.spec.is_centred; });
   }

@@ -33,6 +33,7 @@ Op rms_norm_op() {
            "with a residual: whether x + residual is rounded to the residual's element type before it is "
            "normalised; bounds are tighter if it is said"},
       },
+      norm_contract_keys(false),
       [](const Case& c) -> std::unique_ptr<Problem> {
         return std::make_unique<NormProblem>(c, false, rms_norm_op().outputs);
       },

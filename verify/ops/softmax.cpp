@@ -171,8 +171,12 @@ void SoftmaxProblem::check_values() const {
   });
 }
 
-// What one line can say: the contract, and whether a kernel could do without the subtraction or the clamp.
 std::string SoftmaxProblem::contract() const {
+  return compute_dtype_text(compute_, case_.contract);
+}
+
+// Whether a kernel could do without the subtraction or the clamp.
+std::vector<std::string> SoftmaxProblem::remarks() const {
   Index maximum_matters = 0, clamp_matters = 0;
   const View<const double, 3> x = like_x(given().values.data()), kept = mask();
   for (Index o = 0; n_ > 0 && o < outer_; ++o) {
@@ -189,11 +193,11 @@ std::string SoftmaxProblem::contract() const {
     return count == 0 ? std::string("changes no weight")
                       : "matters in " + std::to_string(count) + " of " + std::to_string(rows()) + " rows";
   };
-  std::string text = compute_dtype_text(compute_, case_.contract) +
-                     (spec_.subtract_max ? "; subtracting the maximum " : "; not subtracting the maximum ") +
-                     matters(maximum_matters);
-  if (spec_.clamp > 0) text += "; the clamp " + matters(clamp_matters);
-  return text;
+  std::vector<std::string> all = {
+      (spec_.subtract_max ? "subtracting the maximum " : "not subtracting the maximum ") +
+      matters(maximum_matters)};
+  if (spec_.clamp > 0) all.push_back("the clamp " + matters(clamp_matters));
+  return all;
 }
 
 std::vector<Expected> SoftmaxProblem::expect(const ProgressFunction& progress) {
@@ -233,12 +237,14 @@ Op softmax_op() {
       "Exponentials of a row, divided by their sum; log-sum-exp, row maximum and row sum; gradient.",
       {
           {"x", "... N", floating, true, "scores; -inf has no weight"},
-          {"mask", "~ ... N", boolean, false, "true = has weight; broadcast to the shape of x"},
+          {"mask", "~ ... N", boolean, false, "true = has weight"},
           {"dy", "... N", floating, false, "gradient of y: asks for dx"},
       },
       {
           {"y", "... N", floating, false, "weights"},
-          {"lse", "...", floating, false, "natural log of the row sum of exp(score)"},
+          {"lse", "...", floating, false,
+           "natural log of the row sum of exp(score); like m and l, shaped like x without the axis, or with "
+           "copies along it"},
           {"m", "...", floating, false, "row maximum of the scores, 0 where it is not subtracted"},
           {"l", "...", floating, false, "row sum of exp(score - m)"},
           {"dx", "... N", floating, false, "gradient of x"},
@@ -251,6 +257,7 @@ Op softmax_op() {
           {"clamp", "number", "0", "x is limited to [-clamp, clamp] first, before the mask; 0 = off"},
           {"empty_row", "zero, nan", "zero", "y and dx of a row in which nothing has weight"},
       },
+      compute_contract_keys(),
       [](const Case& c) -> std::unique_ptr<Problem> { return std::make_unique<SoftmaxProblem>(c); },
   };
 }

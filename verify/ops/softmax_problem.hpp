@@ -15,6 +15,7 @@ class SoftmaxProblem : public Problem {
   explicit SoftmaxProblem(const Case& c);
 
   std::string contract() const override;
+  std::vector<std::string> remarks() const override;
   std::vector<Expected> expect(const ProgressFunction& progress) override;
   void recheck(std::span<const Expected> expected) const override;
   std::vector<Decoy> decoys(std::span<const Expected> expected) const override;
