@@ -36,11 +36,21 @@ struct Case {
   Attributes spec, contract, about;
   std::map<std::string, Tensor> in, out;
 
+  /// The tensor in/port or out/port; null if there is none.
+  const Tensor* input(const std::string& port) const { return find(in, port); }
+  const Tensor* output(const std::string& port) const { return find(out, port); }
+
   /// "file: /case/in/q", for messages; path is relative to the case, such as "in/q", and empty for the case
   /// itself.
   std::string object(const std::string& path) const {
     const std::string group = name == "/" ? "" : "/" + name;
     return file + ": " + (path.empty() && !group.empty() ? group : group + "/" + path);
+  }
+
+ private:
+  static const Tensor* find(const std::map<std::string, Tensor>& tensors, const std::string& port) {
+    const auto it = tensors.find(port);
+    return it == tensors.end() ? nullptr : &it->second;
   }
 };
 

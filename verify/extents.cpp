@@ -54,4 +54,11 @@ void Extents::unify(std::string_view pattern, const Tensor& tensor, const std::s
   }
 }
 
+std::string index_text(const Tensor& tensor, Index flat) {
+  std::vector<Index> at(tensor.shape.size());
+  for (std::size_t axis = at.size(); axis-- > 0; flat /= tensor.shape[axis])
+    at[axis] = flat % tensor.shape[axis];
+  return shape_text(at);
+}
+
 }  // namespace attest

@@ -38,4 +38,7 @@ class Extents {
 /// "[2, 8, 577, 64]"
 std::string shape_text(const std::vector<Index>& shape);
 
+/// "[0, 3, 17, 2]", the index of the element at `flat` of a row-major tensor.
+std::string index_text(const Tensor& tensor, Index flat);
+
 }  // namespace attest

@@ -17,13 +17,6 @@ using ref::Activation;
 
 constexpr Index sampled_elements = 4096;  // of a case, for recheck and decoys
 
-std::string index_text(const Tensor& tensor, Index flat) {
-  std::vector<Index> at(tensor.shape.size());
-  for (std::size_t axis = at.size(); axis-- > 0; flat /= tensor.shape[axis])
-    at[axis] = flat % tensor.shape[axis];
-  return shape_text(at);
-}
-
 Activation read_kind(const Case& c) {
   KeyReader keys(c, "spec", c.spec);
   Activation kind = c.op == "silu" ? Activation::silu : Activation::sigmoid;
@@ -52,10 +45,6 @@ class ActivationProblem : public Problem {
   std::vector<Decoy> decoys(std::span<const Expected> expected) const override;
 
  private:
-  const Tensor* find(const std::map<std::string, Tensor>& tensors, const std::string& name) const {
-    const auto it = tensors.find(name);
-    return it == tensors.end() ? nullptr : &it->second;
-  }
   void fill_values(Expected& expected) const;
 
   /// f and f' of a sample of elements, as answers for the outputs that the case holds.
@@ -89,9 +78,9 @@ ActivationProblem::ActivationProblem(const Case& c)
     }
   };
   check("in/x", &x_, true);
-  check("in/dy", find(c.in, "dy"), true);
-  check("out/y", find(c.out, "y"), false);
-  check("out/dx", find(c.out, "dx"), false);
+  check("in/dy", c.input("dy"), true);
+  check("out/y", c.output("y"), false);
+  check("out/dx", c.output("dx"), false);
   if (c.out.contains("dx") && !c.in.contains("dy"))
     throw InvalidCase(c.object("out/dx") + " is given, but in/dy is missing");
 }
@@ -102,8 +91,8 @@ void ActivationProblem::fill_values(Expected& e) const {
   const bounds::Arithmetic arithmetic = arithmetic_of(compute_);
   const double lambda = bounds::confidence_multiplier(x_.size());
   const double share = 1.05 * 0x1p-53 / arithmetic.u;
-  const Tensor* dy = find(case_.in, "dy");
-  const Tensor* y = find(case_.out, "y");
+  const Tensor* dy = case_.input("dy");
+  const Tensor* y = case_.output("y");
   const DType stored = y ? *y->dtype : e.dtype;
   const bool is_gradient = e.output == "dx";
   // dy (1 - y) of a sigmoid may be stored where it is subnormal.
@@ -131,7 +120,7 @@ void ActivationProblem::fill_values(Expected& e) const {
 std::vector<Expected> ActivationProblem::expect(const ProgressFunction& progress) {
   std::vector<Expected> all;
   for (const std::string name : {"y", "dx"}) {
-    if (const Tensor* tensor = find(case_.out, name)) all.emplace_back(name, *tensor);
+    if (const Tensor* tensor = case_.output(name)) all.emplace_back(name, *tensor);
   }
   for (Expected& e : all) fill_values(e);
   progress(1);
@@ -141,7 +130,7 @@ std::vector<Expected> ActivationProblem::expect(const ProgressFunction& progress
 template <class Value, class Slope>
 std::vector<Decoy> ActivationProblem::sampled(const std::string& name, Value value, Slope slope) const {
   std::vector<Decoy> all;
-  const Tensor* dy = find(case_.in, "dy");
+  const Tensor* dy = case_.input("dy");
   const Index count = std::min(x_.size(), sampled_elements);
   for (const auto& [output, tensor] : case_.out) {
     Decoy& decoy = all.emplace_back(Decoy{name, output, {}, {}});

@@ -74,11 +74,6 @@ std::string AttentionProblem::contract() const {
   return contract_text(contract_, case_.contract);
 }
 
-const Tensor* AttentionProblem::output(const std::string& name) const {
-  const auto it = case_.out.find(name);
-  return it == case_.out.end() ? nullptr : &it->second;
-}
-
 bool AttentionProblem::has_gradients() const {
   return std::any_of(case_.out.begin(), case_.out.end(),
                      [](const auto& out) { return out.first.front() == 'd'; });
@@ -105,7 +100,7 @@ bounds::ForwardOutputs AttentionProblem::forward_outputs(const Sequence& s,
 std::vector<Expected> AttentionProblem::expect(const ProgressFunction& progress) {
   std::vector<Expected> all;
   for (const Port& port : attention_op().outputs) {
-    if (const Tensor* tensor = output(std::string(port.name)))
+    if (const Tensor* tensor = case_.output(std::string(port.name)))
       all.emplace_back(std::string(port.name), *tensor);
   }
 
@@ -114,8 +109,8 @@ std::vector<Expected> AttentionProblem::expect(const ProgressFunction& progress)
   if (has_gradients()) {
     const Tensor& d_o = case_.in.at("do");
     unwritten_ = {d_o, attention_.rows_tensor(contract_.softmax_dtype)};
-    if (!output("o")) all.emplace_back("o", unwritten_[0]);
-    if (!output("lse")) all.emplace_back("lse", unwritten_[1]);
+    if (!case_.output("o")) all.emplace_back("o", unwritten_[0]);
+    if (!case_.output("lse")) all.emplace_back("lse", unwritten_[1]);
   }
   // Absent keys have no weight.
   if (Expected* s = find(all, "s")) std::fill(s->value.begin(), s->value.end(), -infinity);
@@ -129,7 +124,7 @@ std::vector<Expected> AttentionProblem::expect(const ProgressFunction& progress)
   if (has_gradients()) {
     collect_saved(all);
     expect_gradients(all, progress);
-    std::erase_if(all, [&](const Expected& e) { return !output(e.output); });
+    std::erase_if(all, [&](const Expected& e) { return !case_.output(e.output); });
   }
   return all;
 }
@@ -137,8 +132,8 @@ std::vector<Expected> AttentionProblem::expect(const ProgressFunction& progress)
 void AttentionProblem::collect_saved(std::vector<Expected>& all) {
   const Expected& o = *find(all, "o");
   const Expected& lse = *find(all, "lse");
-  const Tensor* device_o = output("o");
-  const Tensor* device_lse = output("lse");
+  const Tensor* device_o = case_.output("o");
+  const Tensor* device_lse = case_.output("lse");
   const double lambda = bounds::confidence_multiplier(static_cast<Index>(o.value.size()));
   const Tensor& d_o = case_.in.at("do");
   for (const Sequence& s : attention_.sequences) {

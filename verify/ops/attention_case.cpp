@@ -13,13 +13,6 @@ namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-std::string index_text(const Tensor& tensor, Index flat) {
-  std::vector<Index> at(tensor.shape.size());
-  for (std::size_t axis = at.size(); axis-- > 0; flat /= tensor.shape[axis])
-    at[axis] = flat % tensor.shape[axis];
-  return shape_text(at);
-}
-
 }  // namespace
 
 AttentionCase::AttentionCase(const Case& c) : case_(c), extents_(c) {
@@ -28,11 +21,6 @@ AttentionCase::AttentionCase(const Case& c) : case_(c), extents_(c) {
   check_outputs();
   read_sequences();
   check_values();
-}
-
-const Tensor* AttentionCase::input(const std::string& name) const {
-  const auto it = case_.in.find(name);
-  return it == case_.in.end() ? nullptr : &it->second;
 }
 
 void AttentionCase::read_spec() {
@@ -109,25 +97,26 @@ void AttentionCase::read_shapes() {
 
   if (packed) {
     for (const std::string name : {"mask", "bias", "past_k", "past_v", "kv_lengths"}) {
-      if (input(name)) throw InvalidCase(case_.object("in/" + name) + " cannot be given in layout thd");
+      if (case_.input(name)) throw InvalidCase(case_.object("in/" + name) + " cannot be given in layout thd");
     }
   } else {
     for (const std::string name : {"cu_seqlens_q", "cu_seqlens_k"}) {
-      if (input(name)) throw InvalidCase(case_.object("in/" + name) + " is given, but the layout is not thd");
+      if (case_.input(name))
+        throw InvalidCase(case_.object("in/" + name) + " is given, but the layout is not thd");
     }
   }
-  if ((input("past_k") != nullptr) != (input("past_v") != nullptr)) {
+  if ((case_.input("past_k") != nullptr) != (case_.input("past_v") != nullptr)) {
     throw InvalidCase(case_.object("in/past_k") + " and in/past_v must be given together");
   }
-  if (const Tensor* sink = input("sink")) extents_.unify("Hq", *sink, "in/sink");
-  if (const Tensor* slopes = input("alibi_slopes")) {
+  if (const Tensor* sink = case_.input("sink")) extents_.unify("Hq", *sink, "in/sink");
+  if (const Tensor* slopes = case_.input("alibi_slopes")) {
     extents_.unify(slopes->shape.size() == 2 ? "B Hq" : "Hq", *slopes, "in/alibi_slopes");
   }
-  if (const Tensor* lengths = input("kv_lengths")) extents_.unify("B", *lengths, "in/kv_lengths");
+  if (const Tensor* lengths = case_.input("kv_lengths")) extents_.unify("B", *lengths, "in/kv_lengths");
 
   const std::vector<Index> full = {sizes_q_.b, sizes_q_.h, sizes_q_.s, past_ + sizes_k_.s};
   for (const std::string name : {"mask", "bias"}) {
-    const Tensor* tensor = input(name);
+    const Tensor* tensor = case_.input(name);
     if (!tensor) continue;
     const std::size_t rank = tensor->shape.size();
     bool fits = rank <= 4;
@@ -162,9 +151,9 @@ void AttentionCase::check_outputs() {
                           "; [B, Hq, Sq, Sk] = " + shape_text(full) + " is expected");
       }
     }
-    if (name == "dbias" && tensor.shape != input("bias")->shape) {
+    if (name == "dbias" && tensor.shape != case_.input("bias")->shape) {
       throw InvalidCase(case_.object(path) + " has shape " + shape_text(tensor.shape) + ", in/bias has " +
-                        shape_text(input("bias")->shape) + "; they must be equal");
+                        shape_text(case_.input("bias")->shape) + "; they must be equal");
     }
     if (name == "dsink") extents_.unify("Hq", tensor, path);
   }
@@ -200,7 +189,7 @@ Tensor AttentionCase::rows_tensor(DType dtype) const {
 }
 
 std::vector<Index> AttentionCase::packed_starts(const std::string& name, Index total) const {
-  const Tensor* tensor = input(name);
+  const Tensor* tensor = case_.input(name);
   if (!tensor) throw InvalidCase(case_.object("in/" + name) + " is missing; layout thd needs it");
   const std::vector<double>& starts = tensor->values;
   bool good = tensor->shape.size() == 1 && starts.size() >= 2 && starts.front() == 0 &&
@@ -229,7 +218,7 @@ void AttentionCase::read_sequences() {
     }
     return;
   }
-  const Tensor* lengths = input("kv_lengths");
+  const Tensor* lengths = case_.input("kv_lengths");
   for (Index b = 0; b < sizes_q_.b; ++b) {
     Index keys = past_ + sizes_k_.s;
     if (lengths) {
@@ -248,7 +237,7 @@ void AttentionCase::read_sequences() {
 /// keys: of the past and new ones together; for packed sequences there is no past.
 Sequence AttentionCase::sequence(Index b, Index first_q, Index queries, Index first_k, Index keys) {
   Sequence s{b, first_q, queries, first_k, std::max(keys - past_, Index{0}), {}};
-  const auto data = [&](const char* name) { return input(name)->values.data(); };
+  const auto data = [&](const char* name) { return case_.input(name)->values.data(); };
   s.in.q = rows_of(data("q"), s, sizes_q_.width);
   s.in.k = keys_of(data("k"), s, sizes_k_.width);
   s.in.v = keys_of(data("v"), s, sizes_v_.width);
@@ -269,10 +258,12 @@ Sequence AttentionCase::sequence(Index b, Index first_q, Index queries, Index fi
     s.in.k = joined("past_k", s.in.k, sizes_k_.width, joined_k_);
     s.in.v = joined("past_v", s.in.v, sizes_v_.width, joined_v_);
   }
-  if (const Tensor* mask = input("mask")) s.in.mask = broadcast_view(mask->values.data(), mask->shape, s);
-  if (const Tensor* bias = input("bias")) s.in.bias = broadcast_view(bias->values.data(), bias->shape, s);
-  if (const Tensor* sink = input("sink")) s.in.sink = {sink->values.data(), {sizes_q_.h}};
-  if (const Tensor* slopes = input("alibi_slopes")) {
+  if (const Tensor* mask = case_.input("mask"))
+    s.in.mask = broadcast_view(mask->values.data(), mask->shape, s);
+  if (const Tensor* bias = case_.input("bias"))
+    s.in.bias = broadcast_view(bias->values.data(), bias->shape, s);
+  if (const Tensor* sink = case_.input("sink")) s.in.sink = {sink->values.data(), {sizes_q_.h}};
+  if (const Tensor* slopes = case_.input("alibi_slopes")) {
     const Index entry = slopes->shape.size() == 2 ? static_cast<Index>(sequences.size()) : 0;
     const Index offset = entry * sizes_q_.h;
     s.in.alibi_slopes = {slopes->values.data() + offset, {sizes_q_.h}};
@@ -283,7 +274,7 @@ Sequence AttentionCase::sequence(Index b, Index first_q, Index queries, Index fi
 // Absent keys may hold anything; everything that a score or an output depends on has to be finite.
 void AttentionCase::check_values() const {
   const auto check = [&](const std::string& name, View<const double, 3> view) {
-    const Tensor& tensor = *input(name);
+    const Tensor& tensor = *case_.input(name);
     for (Index h = 0; h < view.extent(0); ++h) {
       for (Index s = 0; s < view.extent(1); ++s) {
         for (Index d = 0; d < view.extent(2); ++d) {
@@ -298,19 +289,19 @@ void AttentionCase::check_values() const {
   };
   for (const Sequence& s : sequences) {
     check("q", s.in.q);
-    check("k", keys_of(input("k")->values.data(), s, sizes_k_.width));
-    check("v", keys_of(input("v")->values.data(), s, sizes_v_.width));
-    if (const Tensor* d_o = input("do")) check("do", rows_of(d_o->values.data(), s, sizes_v_.width));
+    check("k", keys_of(case_.input("k")->values.data(), s, sizes_k_.width));
+    check("v", keys_of(case_.input("v")->values.data(), s, sizes_v_.width));
+    if (const Tensor* d_o = case_.input("do")) check("do", rows_of(d_o->values.data(), s, sizes_v_.width));
     if (past_ > 0) {
       for (const auto& [name, width] :
            {std::pair{"past_k", sizes_k_.width}, std::pair{"past_v", sizes_v_.width}}) {
-        check(name, sequence_view(input(name)->values.data(), axis_order(layout_),
+        check(name, sequence_view(case_.input(name)->values.data(), axis_order(layout_),
                                   {sizes_k_.b, sizes_k_.h, past_, width}, s.b, 0, s.in.past));
       }
     }
   }
   for (const std::string name : {"bias", "alibi_slopes", "sink", "mask"}) {
-    const Tensor* tensor = input(name);
+    const Tensor* tensor = case_.input(name);
     for (Index n = 0; tensor && n < tensor->size(); ++n) {
       const double x = tensor->values[n];
       const bool good =

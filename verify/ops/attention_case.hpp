@@ -68,7 +68,7 @@ class AttentionCase {
   /// [Hq, Sq, Sk] over an array that is shaped like in/bias.
   template <class T>
   View<T, 3> like_bias(T* data, const Sequence& s) const {
-    return broadcast_view(data, input("bias")->shape, s);
+    return broadcast_view(data, case_.input("bias")->shape, s);
   }
 
  private:
@@ -80,7 +80,6 @@ class AttentionCase {
   Sequence sequence(Index b, Index first_q, Index queries, Index first_k, Index keys);
   std::vector<Index> packed_starts(const std::string& name, Index total) const;
   std::string_view row_order(const Tensor& tensor, const std::string& path) const;
-  const Tensor* input(const std::string& name) const;
 
   template <class T>
   View<T, 3> rows_of(T* data, const Sequence& s, Index width) const {

@@ -115,7 +115,7 @@ std::vector<Decoy> AttentionProblem::sampled_answers(const std::string& name,
     answers.add_row("l", rows_place(s), at.h, at.i, std::vector{stats.l});
     answers.add_row("s", scores_place(s), at.h, at.i, scores);
     answers.add_row("p", scores_place(s), at.h, at.i, p);
-    if (output("dq")) {
+    if (case_.output("dq")) {
       std::vector<double> dq(s.in.qk_width());
       ref::attention_backward_query(spec, s.in, saved_[at.n].for_ref(), at.h, at.i, whole(dq), {});
       answers.add_row(
@@ -123,7 +123,7 @@ std::vector<Decoy> AttentionProblem::sampled_answers(const std::string& name,
           dq);
     }
   }
-  if (output("dk") || output("dv")) {
+  if (case_.output("dk") || case_.output("dv")) {
     for (const Place& at : sample_keys(attention_.sequences)) {
       const Sequence& s = attention_.sequences[at.n];
       std::vector<double> dk(s.in.qk_width()), dv(s.in.v_width());
@@ -137,7 +137,7 @@ std::vector<Decoy> AttentionProblem::sampled_answers(const std::string& name,
           dv);
     }
   }
-  if (output("dsink")) {
+  if (case_.output("dsink")) {
     std::vector<double> dsink(case_.out.at("dsink").size());
     for (std::size_t n = 0; n < saved_.size(); ++n) {
       const AttentionInputs& in = attention_.sequences[n].in;

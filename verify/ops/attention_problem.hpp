@@ -46,7 +46,6 @@ class AttentionProblem : public Problem {
   /// case holds.
   std::vector<Decoy> sampled_answers(const std::string& name, const AttentionSpec& spec) const;
   std::vector<Decoy> sampled_means_of_v() const;
-  const Tensor* output(const std::string& name) const;
 
   const Case& case_;
   AttentionCase attention_;

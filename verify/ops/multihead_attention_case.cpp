@@ -14,11 +14,6 @@ MultiheadCase::MultiheadCase(const Case& c) : case_(c), extents_(c) {
   check_values();
 }
 
-const Tensor* MultiheadCase::input(const std::string& name) const {
-  const auto it = case_.in.find(name);
-  return it == case_.in.end() ? nullptr : &it->second;
-}
-
 void MultiheadCase::read_spec() {
   KeyReader keys_of_spec(case_, "spec", case_.spec);
   spec.causal = keys_of_spec.choice<Causal>(
@@ -39,17 +34,17 @@ void MultiheadCase::read_spec() {
 }
 
 void MultiheadCase::read_shapes() {
-  const Tensor* x = input("x");
-  query_ = x ? x : input("query");
-  key_ = x ? x : input("key");
-  value_ = x ? x : input("value");
+  const Tensor* x = case_.input("x");
+  query_ = x ? x : case_.input("query");
+  key_ = x ? x : case_.input("key");
+  value_ = x ? x : case_.input("value");
   for (const std::string name : {"query", "key", "value"}) {
-    if (x && input(name)) {
+    if (x && case_.input(name)) {
       throw InvalidCase(case_.object("in/" + name) +
                         " is given beside in/x; either in/x or in/query, in/key " +
                         "and in/value are expected");
     }
-    if (!x && !input(name)) {
+    if (!x && !case_.input(name)) {
       throw InvalidCase(case_.object("in/" + name) +
                         " is missing; in/x or in/query, in/key and in/value are " + "expected");
     }
@@ -76,10 +71,10 @@ void MultiheadCase::read_shapes() {
   if (!case_.spec.contains("scale")) spec.scale = 1 / std::sqrt(static_cast<double>(width / heads));
 
   extents_.bind("3M", 3 * width, x ? "in/x" : "in/query");
-  extents_.unify("3M M", *input("in_proj_weight"), "in/in_proj_weight");
-  extents_.unify("M M", *input("out_proj_weight"), "in/out_proj_weight");
-  if (const Tensor* bias = input("in_proj_bias")) extents_.unify("3M", *bias, "in/in_proj_bias");
-  if (const Tensor* bias = input("out_proj_bias")) extents_.unify("M", *bias, "in/out_proj_bias");
+  extents_.unify("3M M", *case_.input("in_proj_weight"), "in/in_proj_weight");
+  extents_.unify("M M", *case_.input("out_proj_weight"), "in/out_proj_weight");
+  if (const Tensor* bias = case_.input("in_proj_bias")) extents_.unify("3M", *bias, "in/in_proj_bias");
+  if (const Tensor* bias = case_.input("out_proj_bias")) extents_.unify("M", *bias, "in/out_proj_bias");
 
   const auto fits = [](const std::vector<Index>& shape, const std::vector<Index>& full) {
     if (shape.size() > full.size()) return false;
@@ -90,7 +85,7 @@ void MultiheadCase::read_shapes() {
     return true;
   };
   const std::vector<Index> scores = {batch, heads, queries, keys};
-  if (const Tensor* mask = input("mask"); mask && !fits(mask->shape, scores)) {
+  if (const Tensor* mask = case_.input("mask"); mask && !fits(mask->shape, scores)) {
     throw InvalidCase(case_.object("in/mask") + " has shape " + shape_text(mask->shape) +
                       ", which does not broadcast to [B, H, Sq, Sk] = " + shape_text(scores));
   }
@@ -124,11 +119,11 @@ ref::MultiheadInputs MultiheadCase::entry(Index b) const {
   in.query = rows(query_->values.data(), queries, b);
   in.key = rows(key_->values.data(), keys, b);
   in.value = rows(value_->values.data(), keys, b);
-  in.in_weight = {input("in_proj_weight")->values.data(), {3 * width, width}};
-  in.out_weight = {input("out_proj_weight")->values.data(), {width, width}};
-  if (const Tensor* bias = input("in_proj_bias")) in.in_bias = {bias->values.data(), {3 * width}};
-  if (const Tensor* bias = input("out_proj_bias")) in.out_bias = {bias->values.data(), {width}};
-  if (const Tensor* mask = input("mask")) {
+  in.in_weight = {case_.input("in_proj_weight")->values.data(), {3 * width, width}};
+  in.out_weight = {case_.input("out_proj_weight")->values.data(), {width, width}};
+  if (const Tensor* bias = case_.input("in_proj_bias")) in.in_bias = {bias->values.data(), {3 * width}};
+  if (const Tensor* bias = case_.input("out_proj_bias")) in.out_bias = {bias->values.data(), {width}};
+  if (const Tensor* mask = case_.input("mask")) {
     Index stride[4] = {0, 0, 0, 0}, step = 1;
     for (std::size_t axis = 0; axis < mask->shape.size(); ++axis) {
       const Index extent = mask->shape[mask->shape.size() - 1 - axis];

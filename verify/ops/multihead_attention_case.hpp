@@ -24,7 +24,6 @@ class MultiheadCase {
   ref::MultiheadInputs across_batch(Index i) const;
 
   const Tensor& x() const { return *query_; }
-  const Tensor* input(const std::string& name) const;
 
   /// Rows of batch entry b in an array that is laid out like out/y, as [Sq, M].
   template <class T>

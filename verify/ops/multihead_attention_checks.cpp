@@ -146,7 +146,7 @@ std::vector<Decoy> MultiheadProblem::decoys(std::span<const Expected>) const {
     add("no out_proj_bias", spec, attention, wrong);
   }
   // weights has the batch first in either layout.
-  if (multihead_.input("x") && !multihead_.input("mask") && case_.out.contains("y")) {
+  if (case_.input("x") && !case_.input("mask") && case_.out.contains("y")) {
     const ref::MultiheadInputs wrong = multihead_.across_batch(0);
     const ref::Projected projected = ref::project(wrong);
     Decoy decoy{"the other layout", "y", {}, {}};

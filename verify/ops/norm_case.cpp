@@ -10,17 +10,6 @@
 #include "verify/extents.hpp"
 
 namespace attest {
-namespace {
-
-std::vector<Index> index_of(const Tensor& tensor, Index flat) {
-  std::vector<Index> at(tensor.shape.size());
-  for (std::size_t axis = at.size(); axis-- > 0; flat /= tensor.shape[axis])
-    at[axis] = flat % tensor.shape[axis];
-  return at;
-}
-
-}  // namespace
-
 DType read_dtype(KeyReader& keys, const std::string& key, DType fallback) {
   using enum DType;
   return keys.choice<DType>(key,
@@ -43,7 +32,7 @@ void require_finite(const Case& c, const std::string& name) {
     const std::string found = std::isnan(x)   ? "NaN"
                               : std::isinf(x) ? "an infinity"
                                               : "a number whose square overflows float64";
-    throw InvalidCase(c.object("in/" + name) + " holds " + found + " at " + shape_text(index_of(tensor, n)) +
+    throw InvalidCase(c.object("in/" + name) + " holds " + found + " at " + index_text(tensor, n) +
                       "; finite values of magnitude up to 1e150 are expected");
   }
 }
@@ -75,22 +64,12 @@ NormCase::NormCase(const Case& c, bool is_centred) : spec{}, contract{}, case_(c
   check_spread();
 }
 
-const Tensor* NormCase::input(const std::string& name) const {
-  const auto it = case_.in.find(name);
-  return it == case_.in.end() ? nullptr : &it->second;
-}
-
-const Tensor* NormCase::output(const std::string& name) const {
-  const auto it = case_.out.find(name);
-  return it == case_.out.end() ? nullptr : &it->second;
-}
-
 void NormCase::read_spec() {
   KeyReader keys(case_, "spec", case_.spec);
   spec.eps = keys.number("eps");
   spec.weight_offset = keys.number("weight_offset", 0);
-  if (keys.boolean("cast_before_weight", false)) spec.xhat_dtype = input("x")->dtype;
-  if (input("residual")) {  // else the key is not known
+  if (keys.boolean("cast_before_weight", false)) spec.xhat_dtype = case_.input("x")->dtype;
+  if (case_.input("residual")) {  // else the key is not known
     rounds_sum_ = keys.boolean("round_sum", false);
     sum_is_declared_ = keys.has("round_sum");
   }
@@ -100,7 +79,7 @@ void NormCase::read_spec() {
                       expected);
   };
   if (spec.eps < 0) reject("eps", spec.eps, "0 or more is expected");
-  if (spec.weight_offset != 0 && !input("weight")) {
+  if (spec.weight_offset != 0 && !case_.input("weight")) {
     reject("weight_offset", spec.weight_offset, "without in/weight, 0 is expected");
   }
 }
@@ -119,7 +98,7 @@ void NormCase::read_contract() {
   require_wide_enough(case_, keys.has("compute_dtype") ? "compute_dtype" : "accumulate", contract.compute);
   contract.sum_rounding = sum_rounding();
   const auto saved_rounding = [&](const std::string& name) {
-    const Tensor* tensor = output(name);
+    const Tensor* tensor = case_.output(name);
     const bool is_narrow =
         tensor && format_of(*tensor->dtype).precision < format_of(contract.compute).precision;
     return is_narrow ? unit_roundoff(*tensor->dtype) : 0;
@@ -129,12 +108,12 @@ void NormCase::read_contract() {
 }
 
 double NormCase::sum_rounding() const {
-  const Tensor* residual = input("residual");
+  const Tensor* residual = case_.input("residual");
   if (!residual || rounds_sum_) return 0;
   const double u = unit_roundoff(contract.compute);
   if (sum_is_declared_) return u;
   // Either may have happened: rounded as it was added, and once more to the coarser of the element types.
-  const double coarser = std::max(unit_roundoff(*input("x")->dtype), unit_roundoff(*residual->dtype));
+  const double coarser = std::max(unit_roundoff(*case_.input("x")->dtype), unit_roundoff(*residual->dtype));
   return coarser > u ? coarser + u + coarser * u : u;
 }
 
@@ -155,7 +134,7 @@ std::string NormCase::contract_text() const {
     text += contract.variance == bounds::Variance::two_pass ? ", variance in two passes"
                                                             : ", variance in one pass";
   }
-  if (input("residual") && !sum_is_declared_) text += ", x + residual rounded or not";
+  if (case_.input("residual") && !sum_is_declared_) text += ", x + residual rounded or not";
   return text + (case_.contract.empty() ? " (from the element types)" : " (declared)");
 }
 
@@ -167,7 +146,7 @@ void NormCase::require_shape(const std::string& path, const Tensor& tensor, cons
 }
 
 void NormCase::read_shapes() {
-  const Tensor& x = *input("x");
+  const Tensor& x = *case_.input("x");
   width_ = x.shape.empty() ? 0 : x.shape.back();
   if (width_ < 1) {
     throw InvalidCase(case_.object("in/x") + " has shape " + shape_text(x.shape) +
@@ -176,16 +155,16 @@ void NormCase::read_shapes() {
   rows_ = x.size() / width_;
   for (const std::string path : {"in/residual", "in/dy", "out/y", "out/sum", "out/dx"}) {
     const std::string name = path.substr(path.find('/') + 1);
-    const Tensor* tensor = path[0] == 'i' ? input(name) : output(name);
+    const Tensor* tensor = path[0] == 'i' ? case_.input(name) : case_.output(name);
     if (tensor) require_shape(path, *tensor, x.shape, "that of in/x");
   }
   for (const std::string path : {"in/weight", "in/bias", "out/dweight", "out/dbias"}) {
     const std::string name = path.substr(path.find('/') + 1);
-    const Tensor* tensor = path[0] == 'i' ? input(name) : output(name);
+    const Tensor* tensor = path[0] == 'i' ? case_.input(name) : case_.output(name);
     if (tensor) require_shape(path, *tensor, {width_}, "the last axis of in/x");
   }
   for (const std::string name : {"rstd", "mean"}) {
-    const Tensor* tensor = output(name);
+    const Tensor* tensor = case_.output(name);
     if (!tensor) continue;
     std::vector<Index> shape = x.shape;
     shape.back() = 1;
@@ -194,7 +173,7 @@ void NormCase::read_shapes() {
     require_shape("out/" + name, *tensor, shape, "in/x without its last axis or with 1 in its place");
   }
   const auto needs = [&](const std::string& name, const std::string& needed) {
-    if (output(name) && !input(needed)) {
+    if (case_.output(name) && !case_.input(needed)) {
       throw InvalidCase(case_.object("out/" + name) + " is given, but in/" + needed + " is missing");
     }
   };
@@ -202,35 +181,35 @@ void NormCase::read_shapes() {
   needs("dweight", "weight");
   needs("dbias", "bias");
   needs("sum", "residual");
-  if (rounds_sum_ && output("sum") && output("sum")->dtype != input("residual")->dtype) {
-    throw InvalidCase(case_.object("out/sum") + " holds " + output("sum")->type_name +
+  if (rounds_sum_ && case_.output("sum") && case_.output("sum")->dtype != case_.input("residual")->dtype) {
+    throw InvalidCase(case_.object("out/sum") + " holds " + case_.output("sum")->type_name +
                       "; with round_sum = true, the element type of in/residual, " +
-                      input("residual")->type_name + ", is expected");
+                      case_.input("residual")->type_name + ", is expected");
   }
-  if (rounds_sum_ && format_of(*x.dtype).precision > format_of(*input("residual")->dtype).precision) {
-    throw InvalidCase(case_.object("in/residual") + " holds " + input("residual")->type_name +
+  if (rounds_sum_ && format_of(*x.dtype).precision > format_of(*case_.input("residual")->dtype).precision) {
+    throw InvalidCase(case_.object("in/residual") + " holds " + case_.input("residual")->type_name +
                       ", which is narrower than in/x (" + x.type_name +
                       "); with round_sum = true, at least that precision is expected");
   }
   in.x = {x.values.data(), {rows_, width_}};
-  if (const Tensor* weight = input("weight")) in.weight = {weight->values.data(), {width_}};
-  if (const Tensor* bias = input("bias")) in.bias = {bias->values.data(), {width_}};
-  if (const Tensor* gradient = input("dy")) dy = {gradient->values.data(), {rows_, width_}};
+  if (const Tensor* weight = case_.input("weight")) in.weight = {weight->values.data(), {width_}};
+  if (const Tensor* bias = case_.input("bias")) in.bias = {bias->values.data(), {width_}};
+  if (const Tensor* gradient = case_.input("dy")) dy = {gradient->values.data(), {rows_, width_}};
 }
 
 // The sum of two numbers of p bits is rounded right to p bits even if it is rounded to 2p + 2 bits first
 // (Figueroa, When is double rounding innocuous?, SIGNUM 1995): by double here, by float32 on a device.
 void NormCase::add_residual() {
-  const Tensor* residual = input("residual");
+  const Tensor* residual = case_.input("residual");
   if (!residual) return;
-  const std::vector<double>& x = input("x")->values;
+  const std::vector<double>& x = case_.input("x")->values;
   sum_.resize(x.size());
   for (std::size_t n = 0; n < x.size(); ++n) {
     sum_[n] = x[n] + residual->values[n];
     if (rounds_sum_) sum_[n] = round_to(sum_[n], *residual->dtype);
     if (std::isfinite(sum_[n])) continue;
     throw InvalidCase(case_.object("in/residual") + " and in/x add up to more than the largest " +
-                      residual->type_name + " at " + shape_text(index_of(*residual, static_cast<Index>(n))));
+                      residual->type_name + " at " + index_text(*residual, static_cast<Index>(n)));
   }
   in.x = {sum_.data(), {rows_, width_}};
 }

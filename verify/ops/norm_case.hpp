@@ -25,8 +25,6 @@ class NormCase {
   View<const double, 2> dy;  // [R, N]; empty without gradients
   bounds::NormContract contract;
 
-  const Tensor* input(const std::string& name) const;
-  const Tensor* output(const std::string& name) const;
   /// "float32, variance in two passes (declared)"
   std::string contract_text() const;
 

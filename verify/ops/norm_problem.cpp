@@ -43,7 +43,7 @@ void NormProblem::expect_sum(Expected& sum) const {
   const bounds::ExpectedView<2> view(sum, {sum.value.data(), {norm_.in.rows(), norm_.in.width()}});
   const double u = unit_roundoff(norm_.contract.compute), u64 = unit_roundoff(DType::float64);
   // A sum that is stored coarsely says nothing about whether it had been rounded before.
-  const double stored = unit_roundoff(*norm_.output("sum")->dtype);
+  const double stored = unit_roundoff(*case_.output("sum")->dtype);
   const double relative =
       stored >= norm_.contract.sum_rounding / (1 + 4 * u) ? u : norm_.contract.sum_rounding;
   const double smallest_normal =
@@ -212,9 +212,9 @@ std::vector<Decoy> NormProblem::decoys(std::span<const Expected>) const {
     variant("no weight", [](Variant& v) { v.in.weight = {}; });
   }
   if (norm_.in.bias) variant("no bias", [](Variant& v) { v.in.bias = {}; });
-  if (norm_.input("residual")) {
+  if (case_.input("residual")) {
     variant("no residual", [&](Variant& v) {
-      v.in.x = {norm_.input("x")->values.data(), {norm_.in.rows(), norm_.in.width()}};
+      v.in.x = {case_.input("x")->values.data(), {norm_.in.rows(), norm_.in.width()}};
     });
   }
   return all;

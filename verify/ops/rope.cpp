@@ -67,14 +67,14 @@ class RopeProblem : public Problem {
 RopeProblem::RopeProblem(const Case& c)
     : case_(c),
       rope_(c),
-      compute_(read_compute_dtype(c, *rope_.input(c.in.contains("x") ? "x" : "dy")->dtype)) {
+      compute_(read_compute_dtype(c, *case_.input(c.in.contains("x") ? "x" : "dy")->dtype)) {
   if (rope_.source.has_table()) return;
   inv_freq_ = Array<long double, 1>({rope_.spec.pairs()});
   if (rope_.has_theta()) {
     ref::rope_inverse_frequencies(rope_.frequencies, rope_.spec.rotary_dim, rope_.source.rule,
                                   inv_freq_.view());
   } else {
-    const std::vector<double>& given = rope_.input("inv_freq")->values;
+    const std::vector<double>& given = case_.input("inv_freq")->values;
     std::copy(given.begin(), given.end(), inv_freq_.data());
   }
 }
@@ -88,7 +88,7 @@ std::string RopeProblem::contract() const {
 
 bounds::RopeArithmetic RopeProblem::arithmetic(const Direction& direction) const {
   const auto dtype_of = [&](const std::string& name) {
-    const Tensor* tensor = rope_.input(name);
+    const Tensor* tensor = case_.input(name);
     return tensor ? *tensor->dtype : compute_;
   };
   return {compute_, dtype_of(direction.input), dtype_of("cos"), dtype_of("sin")};
@@ -102,7 +102,7 @@ std::vector<Expected> RopeProblem::expect(const ProgressFunction& progress) {
     Expected& expected = all.emplace_back(direction.output, dumped->second);
     choices_[direction.output] =
         bounds::expect_rope(rope_.spec, rope_.source, arithmetic(direction), direction.backward, rope_.shape,
-                            rope_.input(direction.input)->values, expected);
+                            case_.input(direction.input)->values, expected);
     progress(static_cast<double>(all.size()) / static_cast<double>(case_.out.size()));
   }
   return all;
@@ -144,7 +144,7 @@ void RopeProblem::table_row(const bounds::CandidateChoice& choice, const Questio
 void RopeProblem::answer(const Direction& direction, const bounds::CandidateChoice& choice,
                          const Question& question, Index row,
                          const std::function<void(Index, const std::vector<double>&)>& take) const {
-  const std::vector<double>& input = rope_.input(direction.input)->values;
+  const std::vector<double>& input = case_.input(direction.input)->values;
   const AxisSizes& sizes = rope_.shape.sizes;
   const View<const double, 3> in =
       sequence_view(input.data(), rope_.shape.order, sizes, row / sizes.s, row % sizes.s, 1);
@@ -202,7 +202,7 @@ void RopeProblem::recheck(std::span<const Expected> expected) const {
   recheck_frequencies();
   for (const Expected& e : expected) {
     const Direction& direction = directions[e.output == "dx"];
-    const std::vector<double>& input = rope_.input(direction.input)->values;
+    const std::vector<double>& input = case_.input(direction.input)->values;
     for (const Index row : sample()) {
       const double largest = largest_coefficient(row);
       const auto compare_row = [&](Index at, const std::vector<double>& values) {

@@ -27,13 +27,6 @@ const ScalingKey scaling_keys[] = {
     {"high_freq_factor", {llama3}},
 };
 
-std::string index_text(const Tensor& tensor, Index flat) {
-  std::vector<Index> at(tensor.shape.size());
-  for (std::size_t axis = at.size(); axis-- > 0; flat /= tensor.shape[axis])
-    at[axis] = flat % tensor.shape[axis];
-  return shape_text(at);
-}
-
 std::string number_text(double x) {
   std::string text = std::to_string(x);
   text.erase(text.find_last_not_of('0') + 1);
@@ -48,13 +41,8 @@ RopeCase::RopeCase(const Case& c) : case_(c), extents_(c) {
   read_spec();
   read_positions();
   source.cos = {};
-  input("cos") ? read_table() : read_angles();
+  case_.input("cos") ? read_table() : read_angles();
   check_values();
-}
-
-const Tensor* RopeCase::input(const std::string& name) const {
-  const auto it = case_.in.find(name);
-  return it == case_.in.end() ? nullptr : &it->second;
 }
 
 void RopeCase::reject(const std::string& path, const std::string& message) const {
@@ -66,9 +54,9 @@ void RopeCase::reject_key(const std::string& key, const std::string& message) co
 }
 
 void RopeCase::read_shapes() {
-  if (!input("x") && !input("dy")) reject("in/x", "is missing; it or in/dy is needed");
-  if (case_.out.contains("y") && !input("x")) reject("out/y", "is given, but in/x is missing");
-  if (case_.out.contains("dx") && !input("dy")) reject("out/dx", "is given, but in/dy is missing");
+  if (!case_.input("x") && !case_.input("dy")) reject("in/x", "is missing; it or in/dy is needed");
+  if (case_.out.contains("y") && !case_.input("x")) reject("out/y", "is given, but in/x is missing");
+  if (case_.out.contains("dx") && !case_.input("dy")) reject("out/dx", "is given, but in/dy is missing");
   KeyReader keys(case_, "spec", case_.spec);
   layout_ = read_layout(keys);
   if (merges_heads(layout_)) {
@@ -114,7 +102,7 @@ void RopeCase::read_spec() {
 }
 
 void RopeCase::read_frequencies(KeyReader& keys) {
-  const bool has_table = input("cos") || input("sin"), has_inv_freq = input("inv_freq");
+  const bool has_table = case_.input("cos") || case_.input("sin"), has_inv_freq = case_.input("inv_freq");
   if (has_table + has_inv_freq + has_theta_ != 1) {
     std::string found;
     for (const auto& [name, is_given] :
@@ -125,8 +113,8 @@ void RopeCase::read_frequencies(KeyReader& keys) {
     reject("", "gives its angles by " + (found.empty() ? "nothing" : found) +
                    "; one of in/cos with in/sin, in/inv_freq and spec attribute theta is expected");
   }
-  if (has_table && !(input("cos") && input("sin")))
-    reject(input("cos") ? "in/sin" : "in/cos", "is missing; in/cos and in/sin must be given together");
+  if (has_table && !(case_.input("cos") && case_.input("sin")))
+    reject(case_.input("cos") ? "in/sin" : "in/cos", "is missing; in/cos and in/sin must be given together");
   source.rule = keys.choice<AngleRule>(
       "angle_dtype", {{"float32", AngleRule::float32}, {"float64", AngleRule::exact}}, AngleRule::float32);
   frequencies.scaling = keys.choice<RopeScaling>("scaling",
@@ -184,10 +172,10 @@ void RopeCase::reject_unused_keys() const {
   const auto is_given = [&](std::string_view key) { return case_.spec.contains(std::string(key)); };
   if (!has_theta_) {
     if (is_given("scaling")) reject_key("scaling", "is given, but spec attribute theta is missing");
-    if (input("cos") && is_given("angle_dtype"))
+    if (case_.input("cos") && is_given("angle_dtype"))
       reject_key("angle_dtype", "is given, but a table has no angles to compute");
   }
-  if (is_given("attention_factor") && frequencies.scaling != yarn && !input("inv_freq"))
+  if (is_given("attention_factor") && frequencies.scaling != yarn && !case_.input("inv_freq"))
     reject_key("attention_factor", "is given, but only scaling = yarn and in/inv_freq use it");
   for (const ScalingKey& key : scaling_keys) {
     if (!is_given(key.name) ||
@@ -202,24 +190,25 @@ void RopeCase::reject_unused_keys() const {
 void RopeCase::read_positions() {
   const bool is_packed = layout_ == Layout::thd;
   const bool has_start = case_.spec.contains("position_start");
-  has_positions_ = input("positions") || has_start || input("cu_seqlens");
-  if (input("cu_seqlens") && !is_packed) reject("in/cu_seqlens", "is given, but the layout is not thd");
-  if (input("positions")) {
+  has_positions_ = case_.input("positions") || has_start || case_.input("cu_seqlens");
+  if (case_.input("cu_seqlens") && !is_packed) reject("in/cu_seqlens", "is given, but the layout is not thd");
+  if (case_.input("positions")) {
     if (has_start) reject_key("position_start", "is given, but so is in/positions; one of them is expected");
-    if (input("cu_seqlens")) reject("in/cu_seqlens", "is given, but so is in/positions; one is expected");
+    if (case_.input("cu_seqlens"))
+      reject("in/cu_seqlens", "is given, but so is in/positions; one is expected");
     source.positions = given_positions();
   } else if (has_positions_) {
-    if (is_packed && !input("cu_seqlens"))
+    if (is_packed && !case_.input("cu_seqlens"))
       reject("in/cu_seqlens", "is missing; layout thd needs it to count positions");
     source.positions = counted_positions();
-  } else if (!input("cos")) {
+  } else if (!case_.input("cos")) {
     reject("in/positions", is_packed ? "is missing; it or in/cu_seqlens is needed"
                                      : "is missing; it or spec attribute position_start is needed");
   }
 }
 
 std::vector<double> RopeCase::given_positions() const {
-  const Tensor& tensor = *input("positions");
+  const Tensor& tensor = *case_.input("positions");
   Extents extents = extents_;
   if (layout_ == Layout::thd) {
     extents.unify("T", tensor, "in/positions");
@@ -245,7 +234,7 @@ std::vector<double> RopeCase::counted_positions() const {
       positions.push_back(position_start_ + static_cast<double>(row % length));
     return positions;
   }
-  const Tensor& tensor = *input("cu_seqlens");
+  const Tensor& tensor = *case_.input("cu_seqlens");
   const std::vector<double>& starts = tensor.values;
   const bool good = tensor.shape.size() == 1 && starts.size() >= 2 && starts.front() == 0 &&
                     std::is_sorted(starts.begin(), starts.end()) &&
@@ -262,7 +251,7 @@ std::vector<double> RopeCase::counted_positions() const {
 }
 
 void RopeCase::read_table() {
-  const Tensor &cos = *input("cos"), &sin = *input("sin");
+  const Tensor &cos = *case_.input("cos"), &sin = *case_.input("sin");
   const std::string s = layout_ == Layout::thd ? "T" : "S";
   // With positions the table is a cache whose rows they number.
   const std::string pattern = has_positions_ ? "P W" : cos.shape.size() == 3 && s == "S" ? "B S W" : s + " W";
@@ -290,7 +279,7 @@ void RopeCase::read_table() {
 }
 
 void RopeCase::read_angles() {
-  if (const Tensor* inv_freq = input("inv_freq")) {
+  if (const Tensor* inv_freq = case_.input("inv_freq")) {
     extents_.bind("R/2", spec.pairs(), "spec attribute rotary_dim");
     extents_.unify("R/2", *inv_freq, "in/inv_freq");
     source.frequencies = bounds::pair_frequencies(inv_freq->values, source.rule);

@@ -23,7 +23,6 @@ class RopeCase {
   bounds::RopeSource source;
   bounds::RopeShape shape;
 
-  const Tensor* input(const std::string& name) const;
   Index rows() const { return shape.sizes.b * shape.sizes.s; }
   bool has_theta() const { return has_theta_; }
 

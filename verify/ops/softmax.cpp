@@ -17,13 +17,6 @@ namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-std::string index_text(const Tensor& tensor, Index flat) {
-  std::vector<Index> at(tensor.shape.size());
-  for (std::size_t axis = at.size(); axis-- > 0; flat /= tensor.shape[axis])
-    at[axis] = flat % tensor.shape[axis];
-  return shape_text(at);
-}
-
 bool holds_all_of(DType wide, DType narrow) {
   const Format &w = format_of(wide), &n = format_of(narrow);
   return w.precision >= n.precision && w.emax >= n.emax && w.emin <= n.emin;
@@ -41,16 +34,6 @@ SoftmaxProblem::SoftmaxProblem(const Case& c)
   read_shapes();
   read_spec();
   check_values();
-}
-
-const Tensor* SoftmaxProblem::input(const std::string& name) const {
-  const auto it = case_.in.find(name);
-  return it == case_.in.end() ? nullptr : &it->second;
-}
-
-const Tensor* SoftmaxProblem::output(const std::string& name) const {
-  const auto it = case_.out.find(name);
-  return it == case_.out.end() ? nullptr : &it->second;
 }
 
 const Tensor& SoftmaxProblem::given() const {
@@ -100,16 +83,16 @@ void SoftmaxProblem::read_shapes() {
     throw InvalidCase(case_.object(path) + " has shape " + shape_text(tensor->shape) + ", in/x has " +
                       shape_text(shape) + "; they must be equal");
   };
-  like_in_x("in/dy", input("dy"));
-  like_in_x("out/y", output("y"));
-  like_in_x("out/dx", output("dx"));
-  if (output("dx") && !input("dy"))
+  like_in_x("in/dy", case_.input("dy"));
+  like_in_x("out/y", case_.output("y"));
+  like_in_x("out/dx", case_.output("dx"));
+  if (case_.output("dx") && !case_.input("dy"))
     throw InvalidCase(case_.object("out/dx") + " is given, but in/dy is missing");
 
   std::vector<Index> reduced = shape;
   reduced.erase(reduced.begin() + axis);
   for (const std::string name : {"lse", "m", "l"}) {
-    const Tensor* tensor = output(name);
+    const Tensor* tensor = case_.output(name);
     if (!tensor || tensor->shape == reduced) continue;
     std::vector<Index> copies = shape;
     if (static_cast<Index>(tensor->shape.size()) == rank) copies[axis] = tensor->shape[axis];
@@ -119,7 +102,7 @@ void SoftmaxProblem::read_shapes() {
                       ", is expected");
   }
 
-  const Tensor* mask = input("mask");
+  const Tensor* mask = case_.input("mask");
   if (!mask) return;
   const Index mask_rank = static_cast<Index>(mask->shape.size());
   std::vector<Index> stride(shape.size(), 0);
@@ -149,7 +132,7 @@ View<const double, 3> SoftmaxProblem::mask() const {
 
 void SoftmaxProblem::check_values() const {
   const auto check = [&](const std::string& name, const std::string& expected, auto is_good) {
-    const Tensor* tensor = input(name);
+    const Tensor* tensor = case_.input(name);
     for (Index at = 0; tensor && at < tensor->size(); ++at) {
       if (is_good(tensor->values[at])) continue;
       throw InvalidCase(case_.object("in/" + name) + " holds " + exact_text(tensor->values[at]) + " at " +
@@ -203,11 +186,11 @@ std::vector<std::string> SoftmaxProblem::remarks() const {
 std::vector<Expected> SoftmaxProblem::expect(const ProgressFunction& progress) {
   std::vector<Expected> all;
   for (const Port& port : softmax_op().outputs) {
-    if (const Tensor* tensor = output(std::string(port.name)))
+    if (const Tensor* tensor = case_.output(std::string(port.name)))
       all.emplace_back(std::string(port.name), *tensor);
   }
   bounds::SoftmaxInputs in{like_x(given().values.data()), mask(), {}};
-  if (const Tensor* dy = input("dy")) in.dy = like_x(dy->values.data());
+  if (const Tensor* dy = case_.input("dy")) in.dy = like_x(dy->values.data());
   bounds::SoftmaxOutputs out{};
   // Without y in the dump, a kernel may have kept it in the type of its gradient.
   bounds::SoftmaxTypes types{compute_, compute_, compute_};
@@ -222,8 +205,8 @@ std::vector<Expected> SoftmaxProblem::expect(const ProgressFunction& progress) {
     if (e.output == "m") out.m = {e, like_rows(data, *e.dumped)};
   }
   if (out.dx) {
-    types.dy = *input("dy")->dtype;
-    if (!out.y) types.y = *output("dx")->dtype;
+    types.dy = *case_.input("dy")->dtype;
+    if (!out.y) types.y = *case_.output("dx")->dtype;
   }
   bounds::softmax(spec_, in, types, out);
   progress(1);

@@ -52,7 +52,7 @@ std::vector<Decoy> SoftmaxProblem::sampled_answers(const std::string& name, cons
     }
     const ref::SoftmaxState state = spec_.subtract_max ? ref::online_softmax(s) : ref::naive_softmax(s);
     ref::softmax(s, state, spec_.empty_row, y);
-    if (const Tensor* given_dy = input("dy")) {
+    if (const Tensor* given_dy = case_.input("dy")) {
       for (Index j = 0; j < n_; ++j) dy(j) = like_x(given_dy->values.data())(o, j, i);
       ref::softmax_backward(y, dy, dx);
       for (Index j = 0; j < n_; ++j) {

@@ -34,8 +34,6 @@ class SoftmaxProblem : public Problem {
   void read_spec();
   void read_shapes();
   void check_values() const;
-  const Tensor* input(const std::string& name) const;
-  const Tensor* output(const std::string& name) const;
   const Tensor& given() const;  // x
 
   Index rows() const { return outer_ * inner_; }
