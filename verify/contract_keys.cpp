@@ -3,8 +3,6 @@
 
 #include <iterator>
 
-#include "verify/keys.hpp"
-
 namespace attest {
 namespace {
 
@@ -12,7 +10,33 @@ constexpr const char* derived = " (from the element types)";
 constexpr const char* declared_text = " (declared)";
 constexpr std::string_view wide_fallback = "float32, or float64 for float64 inputs";
 
-DType dtype_key(KeyReader& keys, const std::string& key, DType fallback) {
+std::string accumulator_text(const Accumulator& accumulator) {
+  return std::string(format_of(accumulator.dtype).name) + (accumulator.block > 0 ? " (tensor core)" : "");
+}
+
+DType wide_type(DType operands) {
+  return operands == DType::float64 ? DType::float64 : DType::float32;
+}
+
+Contract attention_keys(KeyReader& keys, DType operands) {
+  const DType wide = wide_type(operands);
+  Contract contract{};
+  contract.p_dtype = read_dtype(keys, "p_dtype", operands);
+  contract.softmax_dtype = read_dtype(keys, "softmax_dtype", wide);
+  contract.qk = accumulator(read_dtype(keys, "qk_accumulate", wide), operands);
+  contract.pv = accumulator(read_dtype(keys, "pv_accumulate", wide), operands);
+  return contract;
+}
+
+std::string precisions_text(const Contract& contract) {
+  return "p " + std::string(format_of(contract.p_dtype).name) + ", softmax " +
+         std::string(format_of(contract.softmax_dtype).name) + ", qk in " + accumulator_text(contract.qk) +
+         ", pv in " + accumulator_text(contract.pv);
+}
+
+}  // namespace
+
+DType read_dtype(KeyReader& keys, const std::string& key, DType fallback) {
   using enum DType;
   return keys.choice<DType>(key,
                             {{"float64", float64},
@@ -29,32 +53,6 @@ Accumulator accumulator(DType sum, DType operands) {
   const bool tensor_core = sum == DType::float32 && format_of(operands).bits <= 16;
   return tensor_core ? Accumulator{sum, 8, 1} : Accumulator{sum, 0, 0};
 }
-
-std::string accumulator_text(const Accumulator& accumulator) {
-  return std::string(format_of(accumulator.dtype).name) + (accumulator.block > 0 ? " (tensor core)" : "");
-}
-
-DType wide_type(DType operands) {
-  return operands == DType::float64 ? DType::float64 : DType::float32;
-}
-
-Contract attention_keys(KeyReader& keys, DType operands) {
-  const DType wide = wide_type(operands);
-  Contract contract{};
-  contract.p_dtype = dtype_key(keys, "p_dtype", operands);
-  contract.softmax_dtype = dtype_key(keys, "softmax_dtype", wide);
-  contract.qk = accumulator(dtype_key(keys, "qk_accumulate", wide), operands);
-  contract.pv = accumulator(dtype_key(keys, "pv_accumulate", wide), operands);
-  return contract;
-}
-
-std::string precisions_text(const Contract& contract) {
-  return "p " + std::string(format_of(contract.p_dtype).name) + ", softmax " +
-         std::string(format_of(contract.softmax_dtype).name) + ", qk in " + accumulator_text(contract.qk) +
-         ", pv in " + accumulator_text(contract.pv);
-}
-
-}  // namespace
 
 Contract read_contract(const Case& c, DType operands) {
   KeyReader keys(c, "contract", c.contract);
@@ -80,8 +78,8 @@ MultiheadContract read_multihead_contract(const Case& c, DType x, DType in_weigh
   const auto wider = [](DType a, DType b) { return format_of(a).bits >= format_of(b).bits ? a : b; };
   KeyReader keys(c, "contract", c.contract);
   MultiheadContract contract{};
-  contract.intermediate = dtype_key(keys, "intermediate_dtype", x);
-  const DType sum = dtype_key(keys, "accumulate", wide_type(x));
+  contract.intermediate = read_dtype(keys, "intermediate_dtype", x);
+  const DType sum = read_dtype(keys, "accumulate", wide_type(x));
   contract.in_projection = accumulator(sum, wider(x, in_weight));
   contract.out_projection = accumulator(sum, wider(contract.intermediate, out_weight));
   contract.attention = attention_keys(keys, contract.intermediate);
@@ -109,9 +107,20 @@ std::string contract_text(const MultiheadContract& contract, const Attributes& d
 
 DType read_compute_dtype(const Case& c, DType operands) {
   KeyReader keys(c, "contract", c.contract);
-  const DType wide = operands == DType::float64 ? DType::float64 : DType::float32;
-  const DType dtype = dtype_key(keys, "compute_dtype", dtype_key(keys, "accumulate", wide));
+  const DType dtype = read_compute_dtype(c, keys, wide_type(operands));
   keys.finish();
+  return dtype;
+}
+
+DType read_compute_dtype(const Case& c, KeyReader& keys, DType fallback) {
+  const DType other_name = read_dtype(keys, "accumulate", fallback);
+  const DType dtype = read_dtype(keys, "compute_dtype", other_name);
+  if (keys.has("accumulate") && dtype != other_name) {
+    throw InvalidCase(c.object("contract") + " attribute accumulate is " +
+                      std::string(format_of(other_name).name) + ", compute_dtype is " +
+                      std::string(format_of(dtype).name) +
+                      "; they mean the same here, so that one is enough");
+  }
   return dtype;
 }
 

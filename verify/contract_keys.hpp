@@ -6,9 +6,17 @@
 
 #include "core/contract.hpp"
 #include "verify/case.hpp"
+#include "verify/keys.hpp"
 #include "verify/op.hpp"
 
 namespace attest {
+
+/// An element type by name. Throws InvalidCase with the accepted ones.
+DType read_dtype(KeyReader& keys, const std::string& key, DType fallback);
+
+/// Sums in that format of products of such operands: on a tensor core, if it is float32 and they have 16 bits
+/// at most.
+Accumulator accumulator(DType sum, DType operands);
 
 /// The contract of the case: keys p_dtype, softmax_dtype, qk_accumulate and pv_accumulate (element type
 /// names), each derived from the element type of the operands where it is absent. Operands of 16 bits and
@@ -35,6 +43,7 @@ std::string contract_text(const MultiheadContract& contract, const Attributes& d
 /// Ops without matrix products: key compute_dtype (or `accumulate`), float32 if absent, float64 for float64
 /// operands.
 DType read_compute_dtype(const Case& c, DType operands);
+DType read_compute_dtype(const Case& c, KeyReader& keys, DType fallback);
 std::vector<SpecKey> compute_contract_keys();
 std::string compute_dtype_text(DType dtype, const Attributes& declared);
 

@@ -15,6 +15,7 @@
 #include "verify/compare_command.hpp"
 #include "verify/dump.hpp"
 #include "verify/inspect.hpp"
+#include "verify/ops_command.hpp"
 #include "verify/program.hpp"
 #include "verify/progress.hpp"
 #include "verify/report.hpp"
@@ -172,6 +173,11 @@ int run(std::vector<std::string> arguments) {
   comparing->add_flag("--batch", options.batch, "A's one case is the batch that B's cases make up, by name");
   comparing->footer(compare_help);
 
+  std::vector<std::string> names;
+  CLI::App* describing = app.add_subcommand("ops", "List the operations, or describe some");
+  describing->add_option("NAME", names, "Operations whose datasets and keys are shown")->type_name("");
+  describing->footer("Exit status: 0, or 2 if there is no such operation.");
+
   try {
     arguments = with_json_value(std::move(arguments));
     std::ranges::reverse(arguments);  // as CLI11 wants them
@@ -185,6 +191,7 @@ int run(std::vector<std::string> arguments) {
     return output.status(0);
   }
   if (comparing->parsed()) return compare(options);
+  if (describing->parsed()) return show_ops(names);
   return verifying->parsed() ? verify(options) : inspect(options);
 }
 

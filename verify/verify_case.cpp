@@ -7,7 +7,10 @@
 namespace attest {
 
 CaseFindings verify_case(const Case& c, Progress& progress) {
-  const Op& op = find_op(c);
+  return verify_case(find_op(c), c, progress);
+}
+
+CaseFindings verify_case(const Op& op, const Case& c, Progress& progress) {
   check_ports(op, c);
   const std::unique_ptr<Problem> problem = op.read(c);
   const std::vector<Expected> expected = problem->expect([&](double done) { progress.advance(done); });

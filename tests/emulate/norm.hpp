@@ -58,6 +58,7 @@ struct NormKernel {
   bool folds_mean = false;         // x rstd - mean rstd
   bool folds_weight = false;       // x (rstd weight)
   bool cubes = false;              // dx = rstd g - x rstd^3 mean(g x)
+  bool stores_product = false;     // of a cast xhat with the weight, before the bias
   bool stores_statistics = false;  // the backward pass reads mean and rstd as they are stored
   Index row_block = 4;             // rows whose shares of dweight are added up first
 

@@ -30,6 +30,7 @@ std::vector<NormKernel> honest_norm_kernels(const NormSetup& setup) {
   }
   if (setup.is_centred && !setup.one_pass) kernels.emplace_back().moments = Moments::welford;
   kernels.back().stores_statistics = true;
+  kernels.back().stores_product = true;
   return kernels;
 }
 
@@ -163,7 +164,7 @@ TEST_CASE("planted faults of a norm fail, and y alone shows those that it can sh
         NormSetup setup;
         setup.is_centred = is_centred;
         setup.element = setup.weight = element;
-        setup.shape = {300, 200};
+        setup.shape = {100, 200};
         setup.has_bias = is_centred;
         if (fault.on) fault.on(setup);
         NormKernel kernel;

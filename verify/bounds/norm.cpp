@@ -26,7 +26,10 @@ NormForwardRow::Element NormForwardRow::element(const NormRow& row, double x, In
     const double before = rows_.stored_xhat_error(xhat.hi, rows_.xhat_error(row, stats, r, x));
     if (!std::isfinite(before)) return before;
     const double g = gamma(products, r.u);
-    const double product = w * (g * size + (1 + g) * before) + (products > 0 ? r.flush : 0);
+    double product = w * (g * size + (1 + g) * before) + (products > 0 ? r.flush : 0);
+    // Of a cast xhat, the product may be stored in that type, too, as ONNX has it.
+    if (in_.bias && spec.xhat_dtype && r.is_device)
+      product += 0.5 * ulp(w * size + product, *spec.xhat_dtype);
     return in_.bias ? product * (1 + r.u) + r.u * y_size : product;
   };
   e.worst = error(row.worst, roundings.worst);

@@ -8,6 +8,7 @@
 #include "ref/layer_norm_qkv.hpp"
 #include "verify/bounds/expected_view.hpp"
 #include "verify/bounds/layer_norm_qkv.hpp"
+#include "verify/contract_keys.hpp"
 #include "verify/extents.hpp"
 #include "verify/ops/norm_case.hpp"
 #include "verify/ops/ops.hpp"
@@ -94,9 +95,7 @@ void LayerNormQkvProblem::read_contract() {
   keys.finish();
   require_wide_enough(case_, "compute_dtype", norm.compute);
   if (format_of(stored).precision < format_of(norm.compute).precision) contract_.stored = stored;
-  // As in verify/contract_keys.cpp: 16-bit operands with float32 sums may run on tensor cores.
-  const bool has_tensor_core = sum == DType::float32 && format_of(stored).bits <= 16;
-  contract_.accumulate = has_tensor_core ? Accumulator{sum, 16, 2} : Accumulator{sum, 0, 0};
+  contract_.accumulate = accumulator(sum, stored);
 }
 
 std::string LayerNormQkvProblem::contract() const {

@@ -10,18 +10,6 @@
 #include "verify/extents.hpp"
 
 namespace attest {
-DType read_dtype(KeyReader& keys, const std::string& key, DType fallback) {
-  using enum DType;
-  return keys.choice<DType>(key,
-                            {{"float64", float64},
-                             {"float32", float32},
-                             {"float16", float16},
-                             {"bfloat16", bfloat16},
-                             {"float8_e4m3fn", float8_e4m3fn},
-                             {"float8_e5m2", float8_e5m2}},
-                            fallback);
-}
-
 void require_finite(const Case& c, const std::string& name) {
   const auto it = c.in.find(name);
   if (it == c.in.end()) return;
@@ -87,7 +75,7 @@ void NormCase::read_spec() {
 void NormCase::read_contract() {
   KeyReader keys(case_, "contract", case_.contract);
   const DType natural = natural_compute_dtype(case_);
-  contract.compute = read_dtype(keys, "compute_dtype", read_dtype(keys, "accumulate", natural));
+  contract.compute = read_compute_dtype(case_, keys, natural);
   contract.variance = bounds::Variance::two_pass;
   if (spec.is_centred) {
     contract.variance = keys.choice<bounds::Variance>(

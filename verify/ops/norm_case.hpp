@@ -49,9 +49,6 @@ class NormCase {
 std::vector<SpecKey> norm_contract_keys(bool is_centred);
 SpecKey variance_contract_key();
 
-/// An element type by name. Throws InvalidCase with the accepted ones.
-DType read_dtype(KeyReader& keys, const std::string& key, DType fallback);
-
 /// Throws InvalidCase if the case's tensor `name` of the inputs holds NaN, an infinity, or a number whose
 /// square overflows double.
 void require_finite(const Case& c, const std::string& name);

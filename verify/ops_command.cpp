@@ -1,0 +1,34 @@
+// Lists the operations, or prints their pages.
+#include "verify/ops_command.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "verify/describe.hpp"
+#include "verify/program.hpp"
+#include "verify/text.hpp"
+
+namespace attest {
+namespace {
+
+const Op& op_of(const std::string& name) {
+  std::string all;
+  for (const Op& op : all_ops()) {
+    if (op.name == name) return op;
+    all += (all.empty() ? "" : ", ") + std::string(op.name);
+  }
+  throw UsageError("there is no operation '" + name + "'; there are: " + all);
+}
+
+}  // namespace
+
+int show_ops(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : "\n") + page_of(op_of(name));
+  Output output;
+  output.print(names.empty() ? list_of_ops(style_of(STDOUT_FILENO).width) : text);
+  return output.status(0);
+}
+
+}  // namespace attest
