@@ -1,0 +1,26 @@
+// What a record promises and what a case exercises of it: ports, and values of keys.
+#pragma once
+
+#include <set>
+#include <string>
+
+#include "verify/op.hpp"
+
+namespace attest::coverage {
+
+/// "in/mask, forward", "in/mask absent", "out/m with 4 axes", "causal = top_left, backward", "scale,
+/// forward":
+///   every input port, and every optional one absent; every output port; each number of axes that a port's
+///   extents offer;
+///   every value of a key that is a choice, and that key absent where nothing stands in for it;
+///   every other key at a value that is not its fallback.
+/// If the op has gradients, inputs and keys count for outputs of the forward and of the backward pass apart.
+using Items = std::set<std::string>;
+
+Items promised(const Op& op);
+Items exercised(const Op& op, const Case& c);
+
+/// dq, dx, ...: named after an input.
+bool is_gradient(const Op& op, const std::string& output);
+
+}  // namespace attest::coverage
