@@ -1,6 +1,7 @@
 // Holds what a device wrote against what was expected, element by element.
 #include "verify/compare.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -62,7 +63,9 @@ OutputFindings compare(const Expected& expected) {
       ++measured;
     }
   }
-  found.verdict = found.beyond == 0 ? Verdict::pass : Verdict::fail;
+  found.statistics = statistics(expected);
+  const bool stands_out = std::ranges::any_of(found.statistics, &Statistic::exceeds);
+  found.verdict = found.beyond == 0 && !stands_out ? Verdict::pass : Verdict::fail;
   found.rms_ratio = measured > 0 ? std::sqrt(squares / static_cast<double>(measured)) : 0;
   if (found.elements > 0) {
     found.got = dumped.values[worst];

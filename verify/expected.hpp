@@ -9,6 +9,12 @@
 
 namespace attest {
 
+/// The bounds of one element. systematic: the part of the error before the store that need not average out
+/// over elements.
+struct ElementBound {
+  double value, value_error, rigorous, probable, sigma, systematic;
+};
+
 /// Every vector has one entry per element of the output, in the order of the dumped tensor.
 struct Expected {
   std::string output;    // "o", "lse", ...
@@ -21,6 +27,7 @@ struct Expected {
   std::vector<double>
       probable;               // <= rigorous; one is further off anywhere in the tensor with probability 1e-9
   std::vector<double> sigma;  // predicted standard deviation, rounding of the store included
+  std::vector<double> systematic;  // bound of what does not average out, rounding of the store not included
 
   Expected(std::string name, const Tensor& tensor)
       : output(std::move(name)),
@@ -30,7 +37,17 @@ struct Expected {
         value_error(tensor.size()),
         rigorous(tensor.size()),
         probable(tensor.size()),
-        sigma(tensor.size()) {}
+        sigma(tensor.size()),
+        systematic(tensor.size()) {}
+
+  void set(Index i, const ElementBound& b) {
+    value[i] = b.value;
+    value_error[i] = b.value_error;
+    rigorous[i] = b.rigorous;
+    probable[i] = b.probable;
+    sigma[i] = b.sigma;
+    systematic[i] = b.systematic;
+  }
 
   double bound(Index i) const { return probable[i] + value_error[i]; }
 };

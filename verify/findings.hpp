@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "verify/case.hpp"
+#include "verify/statistics.hpp"
 
 namespace attest {
 
@@ -27,6 +28,7 @@ struct OutputFindings {
   double got = 0, want = 0, bound = 0, error = 0;  // of the worst element
   double rms_ratio =
       0;  // root mean square of error / sigma over the elements with a sigma: near 1 if the model fits
+  std::vector<Statistic> statistics;
 };
 
 /// Why a verdict is what it is, in words.

@@ -18,6 +18,9 @@ Json json_of(double value) {
 }
 
 Json json_of(const OutputFindings& o) {
+  Json statistics = Json::array();
+  for (const Statistic& x : o.statistics)
+    statistics.push_back({{"name", x.name}, {"value", json_of(x.value)}, {"limit", json_of(x.limit)}});
   return {{"name", o.name},
           {"dtype", o.type_name},
           {"shape", o.shape},
@@ -32,7 +35,8 @@ Json json_of(const OutputFindings& o) {
           {"want", json_of(o.want)},
           {"bound", json_of(o.bound)},
           {"error", json_of(o.error)},
-          {"rms_ratio", json_of(o.rms_ratio)}};
+          {"rms_ratio", json_of(o.rms_ratio)},
+          {"statistics", statistics}};
 }
 
 Json json_of(const DiagnosisEntry& d) {

@@ -82,8 +82,18 @@ std::string case_line(const CaseFindings& c, const Columns& columns, const TextS
   return line + '\n';
 }
 
+/// "errors spread 1.28 times as far as the contract explains; 1.09 is the limit"
+std::string statistic_text(const Statistic& x) {
+  const std::string limit = number_text(x.limit, 3);
+  if (x.name == "spread")
+    return "errors spread " + number_text(x.value, 3) + " times as far as the contract explains; " + limit +
+           " is the limit";
+  return "values are " + number_text(std::abs(x.value), 3) + " of themselves too " +
+         (x.value > 0 ? "large" : "small") + "; " + limit + " is the limit";
+}
+
 /// What is beyond the bounds of an output that failed, and where the worst of it is.
-std::string output_details(const OutputFindings& o, const TextStyle& style) {
+std::string bound_details(const OutputFindings& o, const TextStyle& style) {
   std::string beyond = o.name + ": " + std::to_string(o.beyond) + " of " + std::to_string(o.elements) +
                        " elements beyond the bound, " +
                        (o.beyond_rigorous > 0 ? std::to_string(o.beyond_rigorous) : "none") +
@@ -98,6 +108,14 @@ std::string output_details(const OutputFindings& o, const TextStyle& style) {
              " times the bound " + number_text(o.bound, 3);
   const Index hanging = detail_indent + display_width(o.name) + 2;
   return wrapped(beyond, style.width, detail_indent, hanging) + wrapped(worst, style.width, hanging, hanging);
+}
+
+std::string output_details(const OutputFindings& o, const TextStyle& style) {
+  std::string text = o.beyond > 0 ? bound_details(o, style) : "";
+  const Index hanging = detail_indent + display_width(o.name) + 2;
+  for (const Statistic& x : o.statistics)
+    if (x.exceeds()) text += wrapped(o.name + ": " + statistic_text(x), style.width, detail_indent, hanging);
+  return text;
 }
 
 std::string detail(const std::string& text, const TextStyle& style) {

@@ -25,6 +25,12 @@ void AttentionFeatures::add_layouts() {
       },
       n, "bshd");
   add(
+      "layout = bshd, as many heads as rows",
+      [](Case& c) {
+        c.out["m"] = blank(DType::float32, {2, 4, 4, 3});
+      },
+      {2, 4, 2, 4, 11, 8, 6}, "bshd");
+  add(
       "layout = sbm, lse in its order",
       [](Case& c) {
         c.out["lse"].shape = {9, 2, 4};
@@ -77,11 +83,12 @@ void AttentionFeatures::add_statistics() {
     c.spec["causal"] = "top_left";
     c.in["kv_lengths"] = integers({2}, {8, 11});
   });
-  const auto empty_statistics = [](Case& c, const char* empty_row) {
+  const auto empty_statistics = [this](Case& c, const char* empty_row) {
     set_mask_with_empty_row(c);
     c.spec["empty_row"] = empty_row;
     c.out["m"] = c.out["l"] = c.out["lse"];
-    c.out["s"] = c.out["p"] = blank(DType::float32, {2, 3, 9, 11});
+    c.out["s"] = blank(DType::float32, {2, 3, 9, 11});
+    c.out["p"] = blank(element_, {2, 3, 9, 11});
   };
   for (const char* empty_row : {"zero", "nan", "mean_v"}) {
     add(std::string("statistics, scores and weights of empty rows, ") + empty_row,
@@ -89,7 +96,8 @@ void AttentionFeatures::add_statistics() {
   }
   add("scores and weights with past keys", [this](Case& c) {
     set_past(c, {2, 3, 4, 8});
-    c.out["s"] = c.out["p"] = blank(DType::float32, {2, 3, 9, 15});
+    c.out["s"] = blank(DType::float32, {2, 3, 9, 15});
+    c.out["p"] = blank(element_, {2, 3, 9, 15});
   });
   add("forward only", [](Case& c) {
     c.in.erase("do");

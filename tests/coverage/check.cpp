@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "verify/compare.hpp"
 #include "verify/text.hpp"
 #include "verify/verify_case.hpp"
 
@@ -18,11 +19,6 @@ std::vector<Expected> expect(const Case& c) {
   std::vector<Expected> all = problem->expect([](double) {});
   problem->recheck(all);
   return all;
-}
-
-CaseFindings judged(const Case& c) {
-  Progress progress;
-  return verify_case(c, progress);
 }
 
 /// What the oracle would have written.
@@ -121,17 +117,18 @@ void check_wrong(const Case& right, const Expected& e, std::vector<std::string>&
   for (const double wrong : {off, std::numeric_limits<double>::quiet_NaN()}) {
     Case c = right;
     c.out.at(e.output).values[at] = wrong;
-    const CaseFindings findings = judged(c);
-    const auto found = std::find_if(findings.outputs.begin(), findings.outputs.end(),
-                                    [&](const OutputFindings& o) { return o.name == e.output; });
-    if (found->verdict == Verdict::fail) continue;
+    const std::vector<Expected> all = expect(c);
+    const auto same =
+        std::find_if(all.begin(), all.end(), [&](const Expected& other) { return other.output == e.output; });
+    if (!within_bound(*same, at, wrong)) continue;
     problems.push_back(exact_text(wrong) + " passes as " + place(e.output, at) + ", which is " +
                        exact_text(value));
   }
 }
 
 void check_together(const Case& c, const Answers& answers, Checked& checked) {
-  const CaseFindings findings = judged(c);
+  Progress progress;
+  const CaseFindings findings = verify_case(c, progress);
   if (findings.verdict != Verdict::pass) {
     std::string text = "the oracle's dump gets the verdict " + std::string(name_of(findings.verdict));
     for (const OutputFindings& o : findings.outputs) text += ", " + o.name + " " + ratio_text(o.worst_ratio);

@@ -20,8 +20,7 @@ constexpr DType elements[] = {DType::float16, DType::bfloat16, DType::float32};
 
 const char* const introduction = R"(# Which semantics are checked, and against what?
 
-This page is the output of a test. Each row is one small case of an op, of at most 4 heads, 13 rows and 15 keys, and says
-that
+This page is the output of a test. Each row is one small case of an op, run in three element types, and says that
 
 - the exact value of every output, element by element, is that of an oracle: a second implementation in long double that
   shares no code with the verifier and its reference. They differ by no more than the certified error of the value and
@@ -33,13 +32,15 @@ that
 - one element 3 bounds off, or one ulp where the value is exact, makes its output fail, and so does a NaN.
 
 Behind the name of an output stands its bound for cases in float16, bfloat16 and float32: the median over the elements in
-units of the last place of the output's own element type. An exact result that is rounded once is within 0.5. Statistics
-and sums over rows are stored in float32 in all three. *exact*: the value has to be met bit for bit.
+units of the last place of the output's own element type. An exact result that is rounded once is within 0.5. Statistics,
+`s`, `dsink` and the norms' `dweight` and `dbias` are stored in float32 in all three. *exact*: the value has to be met bit
+for bit.
 
 Below each table stands how much of the op's record the rows exercise: every input, present and, if it is optional,
 absent; every output; every number of axes that a port offers; every value of every key of `spec` and `contract` that is
-a choice, and every other key at a value that is not its default. Where an op has gradients, inputs and keys count in the
-forward and in the backward pass apart. A part that no row exercises is a hole, and fails the test.
+a choice, and every other key at a value that is not its default. A key of `spec` counts in rows whose oracle would answer
+otherwise under another value. Where an op has gradients, inputs and keys count in the forward and in the backward pass
+apart. A part that no row exercises is a hole, and fails the test.
 
 What rows do not show: other shapes, magnitudes and combinations; the accuracy of real kernels
 ([device_kernels.md](device_kernels.md)); and what hides inside the bounds ([limits.md](limits.md)).
@@ -99,8 +100,8 @@ class Section {
           ++problems;
         }
         add(rows[feature.name], checked);
-        if (!checked.problems.empty()) continue;
-        for (const std::string& item : exercised(op_, feature.c)) holes_.erase(item);
+        if (!checked.problems.empty() || holes_.empty()) continue;
+        for (const std::string& item : exercised(suite_, op_, feature.c)) holes_.erase(item);
       }
     }
     for (const std::string& hole : holes_) {

@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <sstream>
 #include <stdexcept>
 #include <vector>
 
+#include "core/invalid_case.hpp"
 #include "verify/text.hpp"
 
 namespace attest::coverage {
@@ -74,6 +76,64 @@ std::set<std::size_t> ranks(const Port& port) {
   return all.size() > 1 ? all : std::set<std::size_t>();
 }
 
+bool is_valid(const Op& op, const Case& c) {
+  try {
+    op.read(c);
+  } catch (const InvalidCase&) {
+    return false;
+  }
+  return true;
+}
+
+/// By more than either is off, and than double precision could hide from the verifier.
+bool differ(const Answers& a, const Answers& b) {
+  for (const auto& [name, answer] : a) {
+    for (std::size_t at = 0; at < answer.value.size(); ++at) {
+      const long double x = answer.value[at], y = b.at(name).value[at];
+      if (x == y || (std::isnan(x) && std::isnan(y))) continue;
+      if (!std::isfinite(x) || !std::isfinite(y)) return true;
+      const long double noise = answer.error[at] + b.at(name).error[at] + 0x1p-40L * std::abs(x);
+      if (std::abs(x - y) > noise) return true;
+    }
+  }
+  return false;
+}
+
+/// The spec with another value of the key: all of them for a choice, one otherwise.
+std::vector<Attributes> changed(const SpecKey& key, const Attributes& spec) {
+  const std::string name(key.name);
+  std::vector<Attributes> all;
+  const auto add = [&](const Attribute& value) { (all.emplace_back(spec))[name] = value; };
+  const std::vector<std::string> values = choices(key);
+  for (const std::string& value : values) {
+    if (item_of(key, spec) == name + " = " + value) continue;
+    const bool is_flag = value == "true" || value == "false";
+    add(is_flag ? Attribute(value == "true") : Attribute(value));
+  }
+  if (!values.empty()) return all;
+  if (!key.fallback.empty()) {
+    all.push_back(spec);
+    all.back().erase(name);
+  }
+  if (const auto* integer = std::get_if<std::int64_t>(&spec.at(name))) add(*integer + 1);
+  if (const auto* number = std::get_if<double>(&spec.at(name))) add(*number * 2);
+  return all;
+}
+
+/// Does the answer depend on the key?
+bool is_felt(const Suite& suite, const Op& op, const Case& c, const SpecKey& key) {
+  const bool is_choice = !choices(key).empty();
+  const Answers right = suite.answers(c);
+  for (const Attributes& spec : changed(key, c.spec)) {
+    Case other = c;
+    other.spec = spec;
+    if (!is_valid(op, other)) continue;
+    const bool differs = differ(right, suite.answers(other));
+    if (!is_choice || !differs) return differs;
+  }
+  return true;
+}
+
 std::string rank_item(const std::string& path, std::size_t rank) {
   return path + " with " + std::to_string(rank) + " axes";
 }
@@ -121,7 +181,7 @@ Items promised(const Op& op) {
   return items;
 }
 
-Items exercised(const Op& op, const Case& c) {
+Items exercised(const Suite& suite, const Op& op, const Case& c) {
   Items items;
   std::set<std::string> found;
   const std::vector<std::string> all = directions(op);
@@ -134,16 +194,16 @@ Items exercised(const Op& op, const Case& c) {
     if (!c.in.contains(std::string(port.name))) items.insert("in/" + std::string(port.name) + " absent");
   }
   for (const auto& [name, tensor] : c.in) items.insert(rank_item("in/" + name, tensor.shape.size()));
+  Items keys;
+  for (const SpecKey& key : op.spec) {
+    const std::string item = item_of(key, c.spec);
+    const bool is_absent = item.ends_with(" absent");
+    if (!item.empty() && (is_absent || is_felt(suite, op, c, key))) keys.insert(item);
+  }
+  for (const SpecKey& key : op.contract) keys.insert(item_of(key, c.contract));
   for (const std::string& direction : found) {
     for (const auto& [name, tensor] : c.in) items.insert("in/" + name + direction);
-    const auto add = [&](const std::vector<SpecKey>& keys, const Attributes& attributes) {
-      for (const SpecKey& key : keys) {
-        const std::string item = item_of(key, attributes);
-        if (!item.empty()) items.insert(item + direction);
-      }
-    };
-    add(op.spec, c.spec);
-    add(op.contract, c.contract);
+    for (const std::string& key : keys) items.insert(key + direction);
   }
   return items;
 }

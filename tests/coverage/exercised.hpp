@@ -4,6 +4,7 @@
 #include <set>
 #include <string>
 
+#include "tests/coverage/feature.hpp"
 #include "verify/op.hpp"
 
 namespace attest::coverage {
@@ -18,7 +19,11 @@ namespace attest::coverage {
 using Items = std::set<std::string>;
 
 Items promised(const Op& op);
-Items exercised(const Op& op, const Case& c);
+
+/// A key of the spec counts only if the oracle's answer depends on it: it is another one under every other
+/// choice, or without the key, or, where it is required, with another number. Changes that make the case
+/// invalid are not asked about.
+Items exercised(const Suite& suite, const Op& op, const Case& c);
 
 /// dq, dx, ...: named after an input.
 bool is_gradient(const Op& op, const std::string& output);

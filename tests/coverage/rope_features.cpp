@@ -126,8 +126,8 @@ std::vector<Feature> rope_features(DType element) {
   add("scaling = yarn", [](Case& c) { set_scaling(c, "yarn", 16, 4096); });
   add("scaling = yarn, all of its keys", [](Case& c) {
     set_scaling(c, "yarn", 16, 4096);
-    c.spec["beta_fast"] = 20.0;
-    c.spec["beta_slow"] = 2.0;
+    c.spec["beta_fast"] = 100.0;
+    c.spec["beta_slow"] = 10.0;
     c.spec["attention_factor"] = 1.5;
   });
   add("scaling = yarn, angles in float64", [](Case& c) {

@@ -36,6 +36,8 @@ inline std::string summary(const CaseFindings& findings) {
     text +=
         ", " + o.name + " " + ratio_text(o.worst_ratio) + " of " + ratio_text(o.worst_rigorous_ratio) + " at";
     for (const Index n : o.at) text += " " + std::to_string(n);
+    for (const Statistic& x : o.statistics)
+      if (x.exceeds()) text += ", " + x.name + " " + exact_text(x.value) + " of " + exact_text(x.limit);
   }
   for (const std::string& reason : findings.reasons) text += ", " + reason;
   return text;

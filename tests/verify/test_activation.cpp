@@ -186,7 +186,7 @@ bool is_caught(const Function& op, DType element, const std::function<float(floa
 
 }  // namespace
 
-TEST_CASE("every honest formula of an activation passes, and the bounds are tight") {
+TEST_CASE("every honest formula of an activation passes, and the bounds are tight", "[sweep]") {
   for (const Function& op : ops()) {
     for (const DType element : elements) {
       double worst_y = 0, worst_dx = 0;

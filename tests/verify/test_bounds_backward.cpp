@@ -61,7 +61,8 @@ using Names = std::set<std::string>;
 
 }  // namespace
 
-TEST_CASE("no kernel that keeps its contract exceeds a gradient's bound, and the bounds are tight") {
+TEST_CASE("no kernel that keeps its contract exceeds a gradient's bound, and the bounds are tight",
+          "[sweep]") {
   const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32, DType::float64);
   std::map<std::string, Worst> worst;
   for (const auto& [name, kernel] : honest_kernels(element)) {
@@ -87,7 +88,8 @@ TEST_CASE("no kernel that keeps its contract exceeds a gradient's bound, and the
   }
 }
 
-TEST_CASE("masks, windows, softcap, biases, sinks and shared heads keep to the gradients' bounds") {
+TEST_CASE("masks, windows, softcap, biases, sinks and shared heads keep to the gradients' bounds",
+          "[sweep]") {
   const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32, DType::float64);
   std::map<std::string, Worst> worst;
   for (const Setup& setup : setups_with_features(element)) {
@@ -166,7 +168,7 @@ TEST_CASE("a gradient of 0 behind a saturated softcap still has the error of its
   }
 }
 
-TEST_CASE("every planted fault of the backward pass fails") {
+TEST_CASE("every planted fault of the backward pass fails", "[sweep]") {
   const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32);
   const std::pair<std::string_view, Names> table[] = {
       {"delta missing", {"dq", "dk"}},
@@ -212,7 +214,7 @@ TEST_CASE("a wrong forward pass does not excuse or blame the backward pass") {
   }
 }
 
-TEST_CASE("gradients are judged without o and lse, too") {
+TEST_CASE("gradients are judged without o and lse, too", "[sweep]") {
   const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32);
   std::map<std::string, Worst> worst;
   for (const auto& [name, kernel] : honest_kernels(element)) {

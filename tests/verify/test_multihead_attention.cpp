@@ -50,7 +50,8 @@ bool has_reason(const CaseFindings& findings, const std::string& part) {
 
 }  // namespace
 
-TEST_CASE("no multi-head attention that keeps its contract exceeds a bound, and the bounds are tight") {
+TEST_CASE("no multi-head attention that keeps its contract exceeds a bound, and the bounds are tight",
+          "[sweep]") {
   const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32, DType::float64);
   Worst y, weights;
   std::size_t n = 0;

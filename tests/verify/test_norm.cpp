@@ -134,7 +134,7 @@ Case only(Case c, const std::vector<std::string>& outputs) {
 
 }  // namespace
 
-TEST_CASE("kernels that keep the contract of a norm stay within its bounds") {
+TEST_CASE("kernels that keep the contract of a norm stay within its bounds", "[sweep]") {
   for (const bool is_centred : {false, true}) {
     for (const DType element : {DType::float16, DType::bfloat16, DType::float32, DType::float64}) {
       std::map<std::string, Worst> worst;
@@ -157,7 +157,7 @@ TEST_CASE("kernels that keep the contract of a norm stay within its bounds") {
   }
 }
 
-TEST_CASE("planted faults of a norm fail, and y alone shows those that it can show") {
+TEST_CASE("planted faults of a norm fail, and y alone shows those that it can show", "[sweep]") {
   for (const bool is_centred : {false, true}) {
     for (const DType element : {DType::float16, DType::bfloat16, DType::float32}) {
       for (const NormFault& fault : norm_faults) {

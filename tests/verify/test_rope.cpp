@@ -71,7 +71,7 @@ std::vector<RopeSetup> setups() {
   return all;
 }
 
-TEST_CASE("honest rope kernels pass, whatever their library and their order of operations") {
+TEST_CASE("honest rope kernels pass, whatever their library and their order of operations", "[sweep]") {
   const RopeKernel kernels[] = {{},
                                 {RopePow::negative, true, 0, 0, RopeFault::none},
                                 {RopePow::exponential, true, 1, 0, RopeFault::none},
@@ -103,7 +103,7 @@ bool changes(const Case& a, const Case& b) {
   return a.out.at("y").values != b.out.at("y").values || a.out.at("dx").values != b.out.at("dx").values;
 }
 
-TEST_CASE("rope kernels with a fault fail") {
+TEST_CASE("rope kernels with a fault fail", "[sweep]") {
   struct Row {
     const char* name;
     RopeSetup setup;

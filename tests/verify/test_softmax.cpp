@@ -88,7 +88,7 @@ Case normal_case(const SoftmaxSetup& setup, const SoftmaxKernel& kernel, double 
 
 }  // namespace
 
-TEST_CASE("no honest softmax exceeds its bounds, and the bounds are tight") {
+TEST_CASE("no honest softmax exceeds its bounds, and the bounds are tight", "[sweep]") {
   const DType element = GENERATE(from_range(elements));
   std::map<std::string, double> worst;
   std::uint64_t seed = 0;

@@ -4,6 +4,7 @@
 
 #include "core/contract.hpp"
 #include "core/view.hpp"
+#include "verify/expected.hpp"
 
 namespace attest::bounds {
 
@@ -71,10 +72,6 @@ struct Arithmetic {
 double confidence_multiplier(Index elements);
 
 /// The bounds of one element, from what is known before the result is rounded to its element type.
-struct ElementBound {
-  double value, value_error, rigorous, probable, sigma;
-};
-
 /// worst: rigorous bound of the error before the store; systematic: the part of the error that does not
 /// average out; sigma: standard deviation of the rest; share: reference_share. Equations (10) to (13).
 ElementBound element_bound(double value, double worst, double systematic, double sigma, double lambda,

@@ -6,7 +6,7 @@
 
 namespace attest::bounds {
 
-/// The five arrays of an Expected, seen with one shape and one set of strides. A default-constructed one
+/// The arrays of an Expected, seen with one shape and one set of strides. A default-constructed one
 /// stands for an output that the dump does not hold; nothing may be written to it.
 template <int Rank>
 class ExpectedView {
@@ -27,12 +27,7 @@ class ExpectedView {
 
   template <class... I>
   void set(const ElementBound& b, I... i) const {
-    const Index at = &shape_(i...) - expected_->value.data();
-    expected_->value[at] = b.value;
-    expected_->value_error[at] = b.value_error;
-    expected_->rigorous[at] = b.rigorous;
-    expected_->probable[at] = b.probable;
-    expected_->sigma[at] = b.sigma;
+    expected_->set(&shape_(i...) - expected_->value.data(), b);
   }
 
   /// element_bound for this output's element type and size, written to (i, ...).
@@ -44,7 +39,7 @@ class ExpectedView {
   /// A value that has to be met exactly.
   template <class... I>
   void set_exact(double value, I... i) const {
-    set({value, 0, 0, 0, 0}, i...);
+    set({value, 0, 0, 0, 0, 0}, i...);
   }
 
  private:

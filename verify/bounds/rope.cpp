@@ -95,16 +95,8 @@ ElementBound dot_bound(const Costs& costs, const PairTable& t, double a, double 
 /// A copied column: exact, up to the rounding of a narrower output. Equation (17).
 ElementBound copy_bound(double x, DType compute, DType output) {
   const double flush = std::abs(x) < std::ldexp(1.0, format_of(compute).emin) ? std::abs(x) : 0;
-  if (flush == 0 && round_to(x, output) == x) return {x, 0, 0, 0, 0};
+  if (flush == 0 && round_to(x, output) == x) return {x, 0, 0, 0, 0, 0};
   return element_bound(x, flush, flush, 0, 0, 0, output);
-}
-
-void write(Expected& expected, Index at, const ElementBound& b) {
-  expected.value[at] = b.value;
-  expected.value_error[at] = b.value_error;
-  expected.rigorous[at] = b.rigorous;
-  expected.probable[at] = b.probable;
-  expected.sigma[at] = b.sigma;
 }
 
 /// One tensor on its way to an Expected.
@@ -136,8 +128,8 @@ class Filling {
       const double a = input_[i], b = input_[j];
       // The derivative by the angle of either output is the other one, up to its sign.
       const double y1 = a * t.c1 + b * sin_of_b, y2 = b * t.c2 + a * sin_of_a;
-      write(expected_, i, dot_bound(costs_, t, a, t.c1, b, sin_of_b, y2, expected_.dtype));
-      write(expected_, j, dot_bound(costs_, t, b, t.c2, a, sin_of_a, y1, expected_.dtype));
+      expected_.set(i, dot_bound(costs_, t, a, t.c1, b, sin_of_b, y2, expected_.dtype));
+      expected_.set(j, dot_bound(costs_, t, b, t.c2, a, sin_of_a, y1, expected_.dtype));
       beyond += !within_bound(expected_, i, expected_.dumped->values[i]);
       beyond += !within_bound(expected_, j, expected_.dumped->values[j]);
     }
@@ -149,7 +141,7 @@ class Filling {
     for (Index h = 0; h < shape_.sizes.h; ++h) {
       for (Index d = spec_.rotary_dim; d < shape_.sizes.width; ++d) {
         const Index at = &in(h, row % shape_.sizes.s, d) - input_.data();
-        write(expected_, at, copy_bound(input_[at], compute_, expected_.dtype));
+        expected_.set(at, copy_bound(input_[at], compute_, expected_.dtype));
       }
     }
   }

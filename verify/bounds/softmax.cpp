@@ -215,7 +215,7 @@ void Rows::write_vanished(Fate fate, Index o, Index i) const {
     if (fate == Fate::vanishes) {
       view.set_exact(certain, o, j, i);
     } else if (std::isfinite(got)) {
-      view.set({exact, 0, infinity, infinity, 0}, o, j, i);
+      view.set({exact, 0, infinity, infinity, 0, infinity}, o, j, i);
     } else {
       view.set_exact(got, o, j, i);
     }

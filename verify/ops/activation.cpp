@@ -107,13 +107,10 @@ void ActivationProblem::fill_values(Expected& e) const {
       f = {g * f.value,
            std::abs(g) * (f.worst + 2 * arithmetic.u * std::abs(f.value)) + arithmetic.flush + smallest};
     }
-    const bounds::ElementBound b =
+    ElementBound b =
         bounds::element_bound(f.value, f.worst, f.worst, f.worst / std::sqrt(3.0), lambda, share, e.dtype);
-    e.value[at] = b.value;
-    e.value_error[at] = b.value_error + 0x1p-50 * std::abs(f.value);
-    e.rigorous[at] = b.rigorous;
-    e.probable[at] = b.probable;
-    e.sigma[at] = b.sigma;
+    b.value_error += 0x1p-50 * std::abs(f.value);
+    e.set(at, b);
   }
 }
 

@@ -38,14 +38,10 @@ struct GradientTotals {
     const double lambda = bounds::confidence_multiplier(n);
     const double sum = bounds::sum_error(contract.pv, terms).worst;
     for (Index at = 0; at < n; ++at) {
-      const bounds::ElementBound b = bounds::element_bound(
-          value[at], worst[at] * (1 + sum) + sum * magnitude[at], systematic[at] + sum * magnitude[at],
-          std::sqrt(variance[at]), lambda, share, expected.dtype);
-      expected.value[at] = b.value;
-      expected.value_error[at] = b.value_error;
-      expected.rigorous[at] = b.rigorous;
-      expected.probable[at] = b.probable;
-      expected.sigma[at] = b.sigma;
+      const ElementBound b = bounds::element_bound(value[at], worst[at] * (1 + sum) + sum * magnitude[at],
+                                                   systematic[at] + sum * magnitude[at],
+                                                   std::sqrt(variance[at]), lambda, share, expected.dtype);
+      expected.set(at, b);
     }
   }
 };

@@ -157,12 +157,9 @@ std::vector<Expected> LayerNormQkvProblem::expect(const ProgressFunction& progre
         Expected* e = outputs[o / width_];
         if (!e) return;
         const Index at = place(i, o);
-        const auto b = bounds::element_bound(value, worst, systematic, sigma, lambda, 0, e->dtype);
-        e->value[at] = b.value;
-        e->value_error[at] = value_error;
-        e->rigorous[at] = b.rigorous;
-        e->probable[at] = b.probable;
-        e->sigma[at] = b.sigma;
+        ElementBound b = bounds::element_bound(value, worst, systematic, sigma, lambda, 0, e->dtype);
+        b.value_error = value_error;
+        e->set(at, b);
       });
   progress(1);
   return all;

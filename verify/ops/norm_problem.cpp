@@ -55,7 +55,7 @@ void NormProblem::expect_sum(Expected& sum) const {
         view.set_bound(s, relative * std::abs(s), relative * std::abs(s), 0, u64 / relative, i, j);
       } else {
         const double flushed = std::abs(s) < smallest_normal ? std::abs(s) : 0;
-        view.set({s, 0, flushed, flushed, 0}, i, j);
+        view.set({s, 0, flushed, flushed, 0, flushed}, i, j);
       }
     }
   }

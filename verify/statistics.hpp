@@ -1,0 +1,25 @@
+// What no single element shows and a whole tensor does: errors that spread too far, or lean to one side.
+#pragma once
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "verify/expected.hpp"
+
+namespace attest {
+
+/// A figure of one tensor. Of a kernel that keeps its contract, it exceeds the limit with a probability of
+/// about 2e-8. Derivation: docs/statistics.md.
+struct Statistic {
+  std::string name;     // "spread", "gain"
+  double value, limit;  // above the limit, something is wrong; gain: in absolute value
+  bool exceeds() const { return std::abs(value) > limit; }
+};
+
+/// spread: root mean square of error / predicted standard deviation.
+/// gain: by which factor, less 1, the values are too large.
+/// Empty where fewer than half of the elements have a predicted spread, or too few of them are independent.
+std::vector<Statistic> statistics(const Expected& expected);
+
+}  // namespace attest
