@@ -1,0 +1,161 @@
+// Distributes the backward pass of a batch of sequences over threads.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "core/array.hpp"
+#include "tiled/heads.hpp"
+
+namespace attest::tiled {
+namespace {
+
+/// Panels of one key/value head that make a part worth its own dk and dv: thousands of rows.
+constexpr Index panels_of_a_part = 24;
+
+/// One key/value head of a sequence, its panels of query rows dealt out to parts.
+template <class Real>
+struct Group {
+  const Inputs<Real>* in;
+  const Saved<Real>* saved;
+  const Gradients<Real>* out;
+  View<Real, 2> delta;
+  Index g, parts;
+  std::vector<Real*> dk, dv;  // of each part, where there are several
+};
+
+template <class Real>
+class Backward {
+ public:
+  Backward(const AttentionSpec& spec, const Kernels<Real>& kernels) : spec_(spec), kernels_(kernels) {}
+
+  /// The panels of one part, in a fixed order.
+  void run(const Group<Real>& x, Index part, Real* dk, Real* dv, Real* scratch) const {
+    const Index heads = x.in->q.extent(0) / x.in->k.extent(0), queries = x.in->q.extent(1);
+    Index n = 0;
+    for (Index h = x.g * heads; h < (x.g + 1) * heads; ++h) {
+      const Head<Real> head = query_head(spec_, *x.in, h);
+      const BackwardHead<Real> tensors{matrix(x.saved->o, h),   matrix(x.saved->d_o, h),
+                                       column(x.saved->lse, h), matrix(x.out->dq, h),
+                                       matrix(x.out->ds, h),    column(x.delta, h)};
+      const RowTiles tiles = kernels_.backward_tiles(head);
+      for (Index t = 0; t < tiles.count && queries > 0; ++t) {
+        if (n++ % x.parts != part) continue;
+        const Index first = t * tiles.rows, rows = t + 1 < tiles.count ? tiles.rows : queries - first;
+        kernels_.backward(head, tensors, first, rows, dk, dv, scratch);
+      }
+    }
+  }
+
+  /// Keys [first, last) of dk and dv from all parts.
+  void add_up(const Group<Real>& x, Real* const* dk, Real* const* dv, Index first, Index last) const {
+    if (x.out->dk) {
+      kernels_.add_parts(dk, x.parts, first, last, static_cast<Real>(spec_.scale), matrix(x.out->dk, x.g));
+    }
+    if (x.out->dv) kernels_.add_parts(dv, x.parts, first, last, Real{1}, matrix(x.out->dv, x.g));
+  }
+
+ private:
+  const AttentionSpec& spec_;
+  const Kernels<Real>& kernels_;
+};
+
+template <class Real>
+void write_dsink(const Inputs<Real>& in, const Saved<Real>& saved, View<Real, 2> delta, View<Real, 1> dsink) {
+  for (Index h = 0; h < in.q.extent(0); ++h) {
+    double sum = 0;
+    for (Index i = 0; i < in.q.extent(1); ++i) {
+      if (saved.lse(h, i) == -std::numeric_limits<Real>::infinity()) continue;  // an empty row
+      const double p = std::exp(static_cast<double>(in.sink(h)) - static_cast<double>(saved.lse(h, i)));
+      sum -= p * static_cast<double>(delta(h, i));
+    }
+    dsink(h) = static_cast<Real>(sum);
+  }
+}
+
+}  // namespace
+
+template <class Real>
+void attention_backward(const AttentionSpec& spec, std::span<const Inputs<Real>> in,
+                        std::span<const Saved<Real>> saved, std::span<const Gradients<Real>> out,
+                        Level level) {
+  assert(in.size() == saved.size() && in.size() == out.size());
+  const Kernels<Real>& kernels = kernels_for<Real>(level);
+  const Backward<Real> backward(spec, kernels);
+
+  std::vector<Group<Real>> groups;
+  std::vector<Array<Real, 2>> deltas;
+  deltas.reserve(in.size());
+  struct Task {
+    std::size_t group;
+    Index part;
+  };
+  std::vector<Task> tasks;
+  Index scratch = 1, shared = 0, largest_sum = 0;
+  const auto rows_of = [](Index keys, Index columns) { return (keys * columns + 15) / 16 * 16; };
+  for (std::size_t b = 0; b < in.size(); ++b) {
+    const Index heads = in[b].q.extent(0), kv_heads = in[b].k.extent(0), keys = in[b].k.extent(1);
+    deltas.push_back(out[b].dsink ? Array<Real, 2>({heads, in[b].q.extent(1)}) : Array<Real, 2>{});
+    if (heads == 0) continue;
+    const Head<Real> head = query_head(spec, in[b], 0);
+    const Index sum =
+        rows_of(keys, kernels.padded_columns(head.k)) + rows_of(keys, kernels.padded_columns(head.v));
+    const Index panels = kernels.backward_tiles(head).count * (heads / kv_heads);
+    const Index parts = std::clamp<Index>(panels / panels_of_a_part, 1, most_parts);
+    scratch = std::max(scratch, kernels.backward_scratch(head));
+    if (parts == 1) largest_sum = std::max(largest_sum, sum);
+    if (parts > 1) shared += kv_heads * parts * sum;
+    for (Index g = 0; g < kv_heads; ++g) {
+      groups.push_back({&in[b], &saved[b], &out[b], deltas[b].view(), g, parts, {}, {}});
+      for (Index part = 0; part < parts; ++part) tasks.push_back({groups.size() - 1, part});
+    }
+  }
+
+  const Scratch<Real> sums(shared);
+  Real* next = sums.data();
+  for (Group<Real>& x : groups) {
+    const Head<Real> head = query_head(spec, *x.in, 0);
+    for (Index part = 0; x.parts > 1 && part < x.parts; ++part) {
+      x.dk.push_back(next);
+      next += rows_of(head.keys, kernels.padded_columns(head.k));
+      x.dv.push_back(next);
+      next += rows_of(head.keys, kernels.padded_columns(head.v));
+    }
+  }
+
+#pragma omp parallel
+  {
+    const Scratch<Real> own(scratch), own_sum(largest_sum);
+#pragma omp for schedule(dynamic, 1)
+    for (std::size_t n = 0; n < tasks.size(); ++n) {
+      const Group<Real>& x = groups[tasks[n].group];
+      const Head<Real> head = query_head(spec, *x.in, 0);
+      const Index dk_size = rows_of(head.keys, kernels.padded_columns(head.k));
+      const Index dv_size = rows_of(head.keys, kernels.padded_columns(head.v));
+      Real* const dk = x.parts > 1 ? x.dk[tasks[n].part] : own_sum.data();
+      Real* const dv = x.parts > 1 ? x.dv[tasks[n].part] : own_sum.data() + dk_size;
+      std::fill_n(dk, dk_size, Real{0});
+      std::fill_n(dv, dv_size, Real{0});
+      backward.run(x, tasks[n].part, dk, dv, own.data());
+      if (x.parts == 1) backward.add_up(x, &dk, &dv, 0, head.keys);
+    }
+#pragma omp for schedule(static)
+    for (std::size_t n = 0; n < tasks.size(); ++n) {  // each part's task adds up its share of the keys
+      const Group<Real>& x = groups[tasks[n].group];
+      if (x.parts == 1) continue;
+      const Index keys = x.in->k.extent(1), part = tasks[n].part;
+      backward.add_up(x, x.dk.data(), x.dv.data(), keys * part / x.parts, keys * (part + 1) / x.parts);
+    }
+  }
+
+  for (std::size_t b = 0; b < in.size(); ++b) {
+    if (out[b].dsink) write_dsink(in[b], saved[b], deltas[b].view(), out[b].dsink);
+  }
+}
+
+template void attention_backward(const AttentionSpec&, std::span<const Inputs<float>>,
+                                 std::span<const Saved<float>>, std::span<const Gradients<float>>, Level);
+template void attention_backward(const AttentionSpec&, std::span<const Inputs<double>>,
+                                 std::span<const Saved<double>>, std::span<const Gradients<double>>, Level);
+
+}  // namespace attest::tiled
