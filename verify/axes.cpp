@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <sstream>
 #include <string_view>
+#include <utility>
 
 #include "verify/keys.hpp"
 #include "verify/layout.hpp"
@@ -33,6 +34,7 @@ AxisKind kind_of(const std::string& symbol) {
       return last == 'k' || last == 'p' ? AxisKind::key : AxisKind::row;
     case 'D':
     case 'E':
+    case 'M':
     case 'N':
     case 'W':
       return AxisKind::column;
@@ -126,17 +128,26 @@ bool has_inner_rows(const Case& c) {
   return axis != c.spec.end() && axis->second != Attribute(std::int64_t{-1});
 }
 
+/// Ports such as "Sq B M" are length first; layout `blm` puts the batch there.
+bool is_length_first(const Op& op) {
+  const auto key = std::ranges::find(op.spec, "layout", &SpecKey::name);
+  return key != op.spec.end() && key->values.find("lbm") != key->values.npos;
+}
+
 std::vector<Axis> axes_of(const Op& op, const Case& c, const std::vector<Port>& ports,
                           const std::string& name, const Tensor& tensor) {
   const auto port = std::ranges::find(ports, name, &Port::name);
   if (port == ports.end() || has_inner_rows(c)) return unknown_axes(tensor);
   KeyReader spec(c, "spec", c.spec);
-  const Layout layout = read_layout(spec);
+  const bool length_first = is_length_first(op);
+  const bool batch_first = length_first && spec.has("layout") && spec.text("layout") == "blm";
+  const Layout layout = length_first ? Layout::bhsd : read_layout(spec);
   for (std::string_view rest = port->extents; !rest.empty();) {
     const std::string_view separator = " or ";
     const std::size_t end = std::min(rest.find(separator), rest.size());
     Words symbols = words(rest.substr(0, end));
     rest.remove_prefix(std::min(end + separator.size(), rest.size()));
+    if (batch_first && symbols.size() == 3 && symbols[1] == "B") std::swap(symbols[0], symbols[1]);
     if (follows_layout(symbols)) return laid_out_axes(symbols, c, tensor, layout);
     if (is_per_row(symbols)) return per_row_axes(op, c, tensor, layout);
     if (symbols.front() == "~") return broadcast_axes(op, c, {symbols.begin() + 1, symbols.end()}, tensor);

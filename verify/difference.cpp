@@ -15,7 +15,6 @@ namespace attest {
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
-constexpr std::size_t most_runs = 4;  // of indices that are listed one by one
 
 /// Both are values of the type; integers and booleans have steps of 1.
 double steps_between(double a, double b, std::optional<DType> dtype) {
@@ -29,73 +28,15 @@ double steps_between(double a, double b, std::optional<DType> dtype) {
                                        : steps_a + steps_b);
 }
 
-std::string words_for(AxisKind kind, bool is_one) {
-  switch (kind) {
-    case AxisKind::column:
-      return is_one ? "column" : "columns";
-    case AxisKind::copy:
-      return is_one ? "copy" : "copies";
-    case AxisKind::key:
-      return is_one ? "key" : "keys";
-    case AxisKind::row:
-      return is_one ? "row" : "rows";
-    case AxisKind::head:
-      return is_one ? "head" : "heads";
-    case AxisKind::batch:
-      return is_one ? "batch entry" : "batch entries";
-    case AxisKind::unknown:
-      return is_one ? "index" : "indices";
-  }
-  return {};
-}
-
-/// "row 7", "rows 0, 3, 64..127", "37 of the rows 3..490".
-std::string indices_text(AxisKind kind, const std::vector<bool>& touched) {
-  std::vector<std::pair<Index, Index>> runs;
-  Index count = 0;
-  for (Index i = 0; i < std::ssize(touched); ++i) {
-    if (!touched[i]) continue;
-    ++count;
-    if (runs.empty() || runs.back().second + 1 != i) runs.emplace_back(i, i);
-    runs.back().second = i;
-  }
-  const std::string word = words_for(kind, count == 1);
-  const auto range = [](Index first, Index last) {
-    return std::to_string(first) + (first == last ? "" : ".." + std::to_string(last));
-  };
-  if (runs.size() > most_runs)
-    return std::to_string(count) + " of the " + word + " " + range(runs.front().first, runs.back().second);
-  std::string list;
-  for (const auto& [first, last] : runs) list += (list.empty() ? "" : ", ") + range(first, last);
-  return word + " " + list;
-}
-
-std::string place_text(const std::vector<Axis>& axes, const std::vector<std::vector<bool>>& touched,
-                       const TensorDifference& d) {
-  if (d.different == d.elements && d.elements > 1) return "everywhere";
-  std::vector<std::size_t> order(axes.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::ranges::stable_sort(order, {}, [&](std::size_t i) { return axes[i].kind; });
-  std::string text;
-  for (const std::size_t i : order) {
-    if (std::ranges::find(touched[i], false) == touched[i].end()) continue;
-    text += (text.empty() ? "" : " of ") + indices_text(axes[i].kind, touched[i]);
-    if (axes[i].kind == AxisKind::unknown) text += " of axis " + std::to_string(i);
-  }
-  if (text.empty()) return d.elements > 1 ? "spread over the whole tensor" : "the only element";
-  return (d.different > 1 ? "all in " : "in ") + text;
-}
-
 }  // namespace
 
 DifferenceCollector::DifferenceCollector(std::string name, const Tensor& whole, std::vector<Axis> axes,
                                          const std::vector<const Tensor*>& parts)
-    : axes_(std::move(axes)) {
+    : axes_(std::move(axes)), region_(axes_) {
   found_.name = std::move(name);
   found_.type_name = whole.type_name;
   found_.shape = whole.shape;
   found_.elements = whole.size();
-  for (const Axis& axis : axes_) touched_.emplace_back(axis.extent, false);
 
   found_.where = mismatch(whole, parts);
   if (found_.where.empty()) return;
@@ -168,8 +109,7 @@ void DifferenceCollector::add_element(const Tensor& whole, Index flat, double a,
     found_.a = a;
     found_.b = b;
   }
-  for (std::size_t axis = axes_.size(); axis-- > 0; flat /= axes_[axis].extent)
-    touched_[axis][flat % axes_[axis].extent] = true;
+  region_.add(flat);
 }
 
 TensorDifference DifferenceCollector::result() const {
@@ -179,7 +119,7 @@ TensorDifference DifferenceCollector::result() const {
   Index flat = first_;
   for (std::size_t axis = result.at.size(); axis-- > 0; flat /= result.shape[axis])
     result.at[axis] = flat % result.shape[axis];
-  result.where = place_text(axes_, touched_, result);
+  result.where = region_.text();
   return result;
 }
 

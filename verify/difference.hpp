@@ -8,6 +8,7 @@
 
 #include "verify/axes.hpp"
 #include "verify/compare_dumps.hpp"
+#include "verify/region.hpp"
 
 namespace attest {
 
@@ -41,7 +42,7 @@ class DifferenceCollector {
 
   TensorDifference found_;
   std::vector<Axis> axes_;
-  std::vector<std::vector<bool>> touched_;    // per axis and index, whether an element there differs
+  Region region_;                             // where an element differs
   std::vector<Placement> placements_;         // per part; empty if they do not fit
   Index outer_ = 1, extent_ = 1, inner_ = 1;  // of `whole`, around the axis that the parts divide
   Index first_ = -1;                          // flat index of the first difference

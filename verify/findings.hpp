@@ -22,6 +22,7 @@ struct OutputFindings {
   Index elements = 0;
   Index beyond = 0;           // elements beyond the bound
   Index beyond_rigorous = 0;  // of these, beyond what any kernel that keeps the contract could do
+  std::string where;          // they are, in words; empty if there are none
   double worst_ratio = 0;     // |error| / bound at the worst element; infinite where a special value is wrong
   double worst_rigorous_ratio = 0;  // largest |error| / rigorous bound, which may be at another element
   std::vector<Index> at;            // where the worst element is, in the dumped shape

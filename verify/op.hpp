@@ -68,6 +68,9 @@ class Problem {
 
   /// Wrong answers for the outputs of the case. Call after expect().
   virtual std::vector<Decoy> decoys(std::span<const Expected> expected) const = 0;
+
+  /// Wrong answers that would explain a failure, beside the decoys. Call after expect().
+  virtual std::vector<Decoy> alternatives(std::span<const Expected>) const { return {}; }
 };
 
 struct Op {

@@ -28,6 +28,7 @@ Json json_of(const OutputFindings& o) {
           {"elements", o.elements},
           {"beyond", o.beyond},
           {"beyond_rigorous", o.beyond_rigorous},
+          {"where", o.where},
           {"worst_ratio", json_of(o.worst_ratio)},
           {"worst_rigorous_ratio", json_of(o.worst_rigorous_ratio)},
           {"at", o.at},

@@ -100,6 +100,7 @@ std::string bound_details(const OutputFindings& o, const TextStyle& style) {
                        " of them certainly";
   if (std::isfinite(o.worst_rigorous_ratio))
     beyond += ": worst " + ratio_text(o.worst_rigorous_ratio) + " times the rigorous bound";
+  if (!o.where.empty()) beyond += "; " + o.where;
   const int digits = o.type_name == "float64" ? 17 : 9;  // that tell two values of the type apart
   std::string worst = "worst at " + joined(o.at) + ": got " + number_text(o.got, digits) + ", want " +
                       number_text(o.want, digits);
@@ -113,8 +114,8 @@ std::string bound_details(const OutputFindings& o, const TextStyle& style) {
 std::string output_details(const OutputFindings& o, const TextStyle& style) {
   std::string text = o.beyond > 0 ? bound_details(o, style) : "";
   const Index hanging = detail_indent + display_width(o.name) + 2;
-  for (const Statistic& x : o.statistics)
-    if (x.exceeds()) text += wrapped(o.name + ": " + statistic_text(x), style.width, detail_indent, hanging);
+  for (const Statistic& x : o.statistics)  // of little interest where elements are certainly wrong
+    if (x.exceeds() && o.beyond_rigorous == 0) text += wrapped(o.name + ": " + statistic_text(x), style.width, detail_indent, hanging);
   return text;
 }
 

@@ -1,10 +1,30 @@
 // One case, from what a dump holds to a verdict.
 #include "verify/verify_case.hpp"
 
+#include <algorithm>
+#include <iterator>
+
+#include "verify/axes.hpp"
 #include "verify/compare.hpp"
+#include "verify/diagnose.hpp"
 #include "verify/judge.hpp"
+#include "verify/region.hpp"
 
 namespace attest {
+namespace {
+
+std::string place_of_failures(const Op& op, const Case& c, const Expected& expected) {
+  Region region(output_axes(op, c, expected.output));
+  bool is_empty = true;
+  for (Index at = 0; at < expected.dumped->size(); ++at) {
+    if (within_bound(expected, at, expected.dumped->values[at])) continue;
+    region.add(at);
+    is_empty = false;
+  }
+  return is_empty ? "" : region.text();
+}
+
+}  // namespace
 
 CaseFindings verify_case(const Case& c, Progress& progress) {
   return verify_case(find_op(c), c, progress);
@@ -23,8 +43,16 @@ CaseFindings verify_case(const Op& op, const Case& c, Progress& progress) {
   findings.about = c.about;
   findings.contract = problem->contract();
   findings.remarks = problem->remarks();
-  for (const Expected& e : expected) findings.outputs.push_back(compare(e));
-  judge(findings, expected, problem->decoys(expected));
+  for (const Expected& e : expected) {
+    findings.outputs.push_back(compare(e));
+    findings.outputs.back().where = place_of_failures(op, c, e);
+  }
+  std::vector<Decoy> answers = problem->decoys(expected);
+  judge(findings, expected, answers);
+  if (findings.verdict == Verdict::fail) {
+    std::ranges::move(problem->alternatives(expected), std::back_inserter(answers));
+    findings.diagnosis = diagnose(expected, answers);
+  }
   return findings;
 }
 

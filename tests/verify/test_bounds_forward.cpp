@@ -178,6 +178,62 @@ TEST_CASE("faults of precision fail by o where the contract is finer") {
   check_fails("pv sum in float16", DType::float32, {"o"});
 }
 
+TEST_CASE("a planted fault that has a name is named first") {
+  const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32);
+  for (const auto& [fault, cause] :
+       {std::pair{"scale times 1.01", "a scale 1 % off"},
+        std::pair{"scale times 1.001", "a scale 0.1 % too large"},
+        std::pair{"causal sees one key more", "a causal diagonal one key too far"},
+        std::pair{"causal sees one key less", "a causal diagonal one key short"},
+        std::pair{"window one key wider", "window_left one key too wide"},
+        std::pair{"window one key narrower", "window_left one key short"},
+        std::pair{"softcap missing", "softcap ignored"}, std::pair{"sink missing", "in/sink ignored"},
+        std::pair{"bias missing", "in/bias ignored"}, std::pair{"alibi missing", "ALiBi ignored"},
+        std::pair{"mask missing", "in/mask ignored"},
+        std::pair{"heads modulo", "query head h reads key/value head h mod Hkv"},
+        std::pair{"lse in base 2", "lse in base 2"}, std::pair{"o is zero", "zeros, or nothing written"}}) {
+    const Case broken =
+        faulty_dump_of(setup_for(fault, element), kernel_for(element), fault_named(fault), false);
+    const CaseFindings findings = judged(broken);
+    INFO(fault << ": " << summary(findings));
+    REQUIRE(!findings.diagnosis.empty());
+    CHECK(findings.diagnosis.front().cause == cause);
+    CHECK(findings.diagnosis.front().confidence >= 0.7);
+  }
+}
+
+TEST_CASE("an output that is cut off instead of rounded is named") {
+  const DType element = GENERATE(DType::float16, DType::bfloat16);
+  Case c = dump_of(setup_for("scale", element), kernel_for(element), false);
+  const CaseFindings honest = judged(c);
+  CHECK(honest.verdict == Verdict::pass);
+  CHECK(honest.diagnosis.empty());
+
+  const std::vector<Expected> exact = find_op(c).read(c)->expect([](double) {});
+  const Expected& o = *std::ranges::find(exact, "o", &Expected::output);
+  for (std::size_t at = 0; at < o.value.size(); ++at) {
+    const double want = o.value[at], nearest = round_to(want, element);
+    const double step = std::copysign(ulp(std::abs(nearest), element), want);
+    c.out.at("o").values[at] =
+        std::abs(nearest) > std::abs(want) ? round_to(nearest - step, element) : nearest;
+  }
+  const CaseFindings truncated = judged(c);
+  INFO(summary(truncated));
+  CHECK(truncated.verdict == Verdict::fail);
+  REQUIRE(!truncated.diagnosis.empty());
+  CHECK(truncated.diagnosis.front().cause == "o cut off instead of rounded");
+}
+
+TEST_CASE("a report says where the wrong elements are") {
+  Case c = dump_of(setup_for("scale", DType::float16), kernel_for(DType::float16), false);
+  CHECK(judged(c).outputs.front().where.empty());
+  Tensor& o = c.out.at("o");
+  o.values.back() += 1;
+  const Index column = o.shape[3] - 1, row = o.shape[2] - 1, head = o.shape[1] - 1;
+  CHECK(judged(c).outputs.front().where == "in column " + std::to_string(column) + " of row " +
+                                               std::to_string(row) + " of head " + std::to_string(head));
+}
+
 // Escapes. A bound per element cannot tell them from the rounding that the contract allows.
 TEST_CASE("a float16 sum under a bfloat16 contract hides in the rounding of the weights") {
   CHECK(failing("pv sum in float16", DType::bfloat16).empty());

@@ -102,6 +102,21 @@ TEST_CASE("an honest multi-head attention of normal data passes") {
   }
 }
 
+TEST_CASE("a wrong element of multi-head attention is found in its row and batch entry") {
+  MultiheadSetup s = clip_text(DType::float16);
+  for (const bool batch_first : {false, true}) {
+    s.batch_first = batch_first;
+    Case c = multihead_dump(s, honest(DType::float16, whole_rows));
+    Tensor& y = c.out.at("y");
+    const Index row = 5, entry = 1, column = 7;
+    const Index outer = batch_first ? entry * y.shape[1] + row : row * y.shape[1] + entry;
+    y.values[outer * y.shape[2] + column] += 10;
+    const CaseFindings findings = judged(c);
+    CHECK(findings.outputs.front().name == "y");
+    CHECK(findings.outputs.front().where == "in column 7 of row 5 of batch entry 1");
+  }
+}
+
 TEST_CASE("intermediate and weight types that the contract declares are allowed for") {
   MultiheadSetup s = clip_text(DType::float32);
   MultiheadKernel kernel = honest(DType::float16, whole_rows);

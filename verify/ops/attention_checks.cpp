@@ -92,8 +92,8 @@ View<double, 1> whole(std::vector<double>& x) {
 
 }  // namespace
 
-std::vector<Decoy> AttentionProblem::sampled_answers(const std::string& name,
-                                                     const AttentionSpec& spec) const {
+std::vector<Decoy> AttentionProblem::sampled_answers(const std::string& name, const AttentionSpec& spec,
+                                                     const Misreading& misread) const {
   Answers answers(name, case_);
   const auto scores_place = [this](const Sequence& s) {
     return [&](const double* data, const Tensor&) { return attention_.like_scores(data, s); };
@@ -102,7 +102,8 @@ std::vector<Decoy> AttentionProblem::sampled_answers(const std::string& name,
     return [&](const double* data, const Tensor& tensor) { return attention_.like_rows(data, tensor, s); };
   };
   for (const Place& at : sample_rows(attention_.sequences)) {
-    const Sequence& s = attention_.sequences[at.n];
+    Sequence s = attention_.sequences[at.n];
+    if (misread) misread(s.in);
     std::vector<double> scores(s.in.keys()), p(s.in.keys()), o(s.in.v_width());
     const ref::SoftmaxStats stats =
         ref::attention_forward_row(spec, s.in, at.h, at.i, whole(scores), whole(p), whole(o));
@@ -125,7 +126,10 @@ std::vector<Decoy> AttentionProblem::sampled_answers(const std::string& name,
   }
   if (case_.output("dk") || case_.output("dv")) {
     for (const Place& at : sample_keys(attention_.sequences)) {
-      const Sequence& s = attention_.sequences[at.n];
+      Sequence s = attention_.sequences[at.n];
+      if (misread) misread(s.in);
+      if (s.in.keys() != attention_.sequences[at.n].in.keys()) break;
+      if (s.in.kv_heads() != attention_.sequences[at.n].in.kv_heads()) break;
       std::vector<double> dk(s.in.qk_width()), dv(s.in.v_width());
       ref::attention_backward_key(spec, s.in, saved_[at.n].for_ref(), at.h, at.i + s.in.past, whole(dk),
                                   whole(dv));
@@ -150,6 +154,22 @@ std::vector<Decoy> AttentionProblem::sampled_answers(const std::string& name,
           return View<const double, 3>{data, {1, 1, tensor.size()}};
         },
         0, 0, dsink);
+  }
+  return answers.take();
+}
+
+std::vector<Decoy> AttentionProblem::sampled_lse(const std::string& name,
+                                                 double (*lse)(double m, double l)) const {
+  Answers answers(name, case_);
+  for (const Place& at : sample_rows(attention_.sequences)) {
+    const Sequence& s = attention_.sequences[at.n];
+    std::vector<double> scores(s.in.keys()), p(s.in.keys()), o(s.in.v_width());
+    const ref::SoftmaxStats stats =
+        ref::attention_forward_row(attention_.spec, s.in, at.h, at.i, whole(scores), whole(p), whole(o));
+    answers.add_row(
+        "lse",
+        [&](const double* data, const Tensor& tensor) { return attention_.like_rows(data, tensor, s); }, at.h,
+        at.i, std::vector{lse(stats.m, stats.l)});
   }
   return answers.take();
 }

@@ -1,6 +1,7 @@
 // The attention problem of a case: its exact values and bounds, the checks of ours and the decoys.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,7 @@ class AttentionProblem : public Problem {
   std::vector<Expected> expect(const ProgressFunction& progress) override;
   void recheck(std::span<const Expected> expected) const override;
   std::vector<Decoy> decoys(std::span<const Expected> expected) const override;
+  std::vector<Decoy> alternatives(std::span<const Expected> expected) const override;
 
  private:
   bool has_gradients() const;
@@ -42,9 +44,15 @@ class AttentionProblem : public Problem {
   void collect_saved(std::vector<Expected>& all);
   void expect_gradients(std::vector<Expected>& all, const ProgressFunction& progress);
 
-  /// What ref says of a sample of rows and keys if the options were `spec`: one entry per output that the
-  /// case holds.
-  std::vector<Decoy> sampled_answers(const std::string& name, const AttentionSpec& spec) const;
+  /// How a kernel may have misread its inputs.
+  using Misreading = std::function<void(AttentionInputs&)>;
+
+  /// What ref says of a sample of rows and keys if the options were `spec` and the inputs misread: one entry
+  /// per output that the case holds; none for dk and dv if a misreading changes how many keys there are.
+  std::vector<Decoy> sampled_answers(const std::string& name, const AttentionSpec& spec,
+                                     const Misreading& misread = {}) const;
+  /// lse from other statistics of its row.
+  std::vector<Decoy> sampled_lse(const std::string& name, double (*lse)(double m, double l)) const;
   std::vector<Decoy> sampled_means_of_v() const;
 
   const Case& case_;

@@ -1,0 +1,124 @@
+// What attention kernels get wrong, as answers that a failed dump can be held against.
+#include <cmath>
+#include <numbers>
+
+#include "verify/ops/attention_problem.hpp"
+
+namespace attest {
+namespace {
+
+/// Query head h reads key/value head h mod Hkv: as many heads as there are queries, each a copy.
+struct ModuloHeads {
+  Array<double, 3> k, v;
+
+  explicit ModuloHeads(const AttentionInputs& in)
+      : k({in.q_heads(), in.keys(), in.qk_width()}), v({in.q_heads(), in.keys(), in.v_width()}) {
+    for (Index h = 0; h < in.q_heads(); ++h) {
+      for (Index j = 0; j < in.keys(); ++j) {
+        for (Index d = 0; d < in.qk_width(); ++d) k(h, j, d) = in.k(h % in.kv_heads(), j, d);
+        for (Index e = 0; e < in.v_width(); ++e) v(h, j, e) = in.v(h % in.kv_heads(), j, e);
+      }
+    }
+  }
+};
+
+/// The first `keys` keys of [H, S, D].
+View<const double, 3> first_keys(View<const double, 3> x, Index keys) {
+  return {x.data_handle(), {x.extent(0), keys, x.extent(2)}, {x.stride(0), x.stride(1), x.stride(2)}};
+}
+
+}  // namespace
+
+std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected>) const {
+  std::vector<Decoy> all;
+  const AttentionSpec& right = attention_.spec;
+  const AttentionInputs& in = attention_.sequences.front().in;
+  const auto take = [&](std::vector<Decoy> answers) {
+    for (Decoy& answer : answers) all.push_back(std::move(answer));
+  };
+  const auto with_spec = [&](const std::string& name, auto change) {
+    AttentionSpec wrong = right;
+    change(wrong);
+    take(sampled_answers(name, wrong));
+  };
+  const auto with_inputs = [&](const std::string& name, const Misreading& misread) {
+    take(sampled_answers(name, right, misread));
+  };
+  // The diagonal of every mode is that of top_left with another past.
+  const auto with_diagonal = [&](const std::string& name, AttentionSpec wrong, Index shift,
+                                 const Misreading& misread) {
+    const bool is_limited = right.causal != Causal::none;
+    wrong.causal = Causal::top_left;
+    if (!is_limited) wrong.causal = Causal::none;
+    take(sampled_answers(name, wrong, [&, shift](AttentionInputs& x) {
+      const Index offset = diagonal(right, x, 0) + shift;
+      misread(x);
+      x.past = offset;
+    }));
+  };
+
+  if (right.causal != Causal::none) {
+    with_diagonal("a causal diagonal one key too far", right, 1, [](AttentionInputs&) {});
+    with_diagonal("a causal diagonal one key short", right, -1, [](AttentionInputs&) {});
+  }
+  if (right.window_left >= 0) {
+    with_spec("window_left one key too wide", [](AttentionSpec& s) { ++s.window_left; });
+    if (right.window_left > 0)
+      with_spec("window_left one key short", [](AttentionSpec& s) { --s.window_left; });
+    with_spec("window_left ignored", [](AttentionSpec& s) { s.window_left = -1; });
+  }
+  if (right.window_right >= 0) {
+    with_spec("window_right one key too wide", [](AttentionSpec& s) { ++s.window_right; });
+    if (right.window_right > 0)
+      with_spec("window_right one key short", [](AttentionSpec& s) { --s.window_right; });
+    with_spec("window_right ignored", [](AttentionSpec& s) { s.window_right = -1; });
+  }
+  if (right.softcap > 0) with_spec("softcap ignored", [](AttentionSpec& s) { s.softcap = 0; });
+
+  const double width = static_cast<double>(in.qk_width());
+  for (const auto& [name, scale] :
+       {std::pair{"no scale", 1.0}, std::pair{"scale = 1/sqrt(D)", 1 / std::sqrt(width)},
+        std::pair{"scale = 1/D", 1 / width}, std::pair{"the scale applied twice", right.scale * right.scale},
+        std::pair{"the square root of the scale", std::sqrt(std::abs(right.scale))},
+        std::pair{"exp for exp2: a scale log2(e) too large", right.scale * std::numbers::log2e},
+        std::pair{"exp2 for exp: a scale ln(2) too small", right.scale * std::numbers::ln2},
+        std::pair{"a scale 0.1 % too large", right.scale * 1.001},
+        std::pair{"a scale of the other sign", -right.scale}}) {
+    if (std::abs(scale - right.scale) > 1e-9 * std::abs(right.scale))
+      with_spec(name, [s = scale](AttentionSpec& spec) { spec.scale = s; });
+  }
+
+  if (in.mask) with_inputs("in/mask ignored", [](AttentionInputs& x) { x.mask = {}; });
+  if (in.bias) with_inputs("in/bias ignored", [](AttentionInputs& x) { x.bias = {}; });
+  if (in.sink) with_inputs("in/sink ignored", [](AttentionInputs& x) { x.sink = {}; });
+  if (in.alibi_slopes) with_inputs("ALiBi ignored", [](AttentionInputs& x) { x.alibi_slopes = {}; });
+  if (in.kv_heads() > 1 && in.group() > 1) {
+    std::vector<ModuloHeads> copies;  // answers are values: the copies may go
+    copies.reserve(1);
+    with_inputs("query head h reads key/value head h mod Hkv", [&](AttentionInputs& x) {
+      copies.clear();
+      copies.emplace_back(x);
+      x.k = copies.back().k.view(), x.v = copies.back().v.view();
+    });
+  }
+  for (const Index tile : {16, 32, 64, 128}) {
+    if (in.keys() <= tile) continue;
+    with_diagonal("the last tile of " + std::to_string(tile) + " keys missing", right, 0,
+                  [tile](AttentionInputs& x) {
+                    const Index keys = x.keys() - (x.keys() % tile == 0 ? tile : x.keys() % tile);
+                    x.k = first_keys(x.k, keys), x.v = first_keys(x.v, keys);
+                  });
+  }
+
+  const bool is_natural = attention_.lse_unit == 1;
+  take(sampled_lse(
+      is_natural ? "lse in base 2" : "lse in base e",
+      is_natural ? [](double m, double l) { return (m + std::log(l)) * std::numbers::log2e; }
+                 : [](double m, double l) { return m + std::log(l); }));
+  take(sampled_lse("lse without the maximum", [](double, double l) { return std::log(l); }));
+  take(sampled_lse("the maximum in place of lse", [](double m, double) { return m; }));
+  take(sampled_lse("lse of the other sign", [](double m, double l) { return -m - std::log(l); }));
+  return all;
+}
+
+}  // namespace attest
