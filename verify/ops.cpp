@@ -46,16 +46,8 @@ void check_group(const Case& c, const std::string& group, const std::map<std::st
 
 std::span<const Op> all_ops() {
   static const std::vector<Op> ops = {
-      attention_op(),
-      softmax_op(),
-      gelu_op(),
-      silu_op(),
-      sigmoid_op(),
-      rms_norm_op(),
-      layer_norm_op(),
-      layer_norm_qkv_op(),
-      rope_op(),
-      multihead_attention_op(),
+      attention_op(), softmax_op(),    gelu_op(),           silu_op(), sigmoid_op(),
+      rms_norm_op(),  layer_norm_op(), layer_norm_qkv_op(), rope_op(), multihead_attention_op(),
   };
   return ops;
 }

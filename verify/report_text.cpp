@@ -115,7 +115,8 @@ std::string output_details(const OutputFindings& o, const TextStyle& style) {
   std::string text = o.beyond > 0 ? bound_details(o, style) : "";
   const Index hanging = detail_indent + display_width(o.name) + 2;
   for (const Statistic& x : o.statistics)  // of little interest where elements are certainly wrong
-    if (x.exceeds() && o.beyond_rigorous == 0) text += wrapped(o.name + ": " + statistic_text(x), style.width, detail_indent, hanging);
+    if (x.exceeds() && o.beyond_rigorous == 0)
+      text += wrapped(o.name + ": " + statistic_text(x), style.width, detail_indent, hanging);
   return text;
 }
 

@@ -76,8 +76,12 @@ ElementBound element_bound(double value, double worst, double systematic, double
   const auto stored = [&](double error) {
     return std::isfinite(error) ? error + 0.5 * ulp(size + error, dtype) : error;
   };
-  return {value, share * worst + 0x1p-53 * size, stored(worst), stored(probable),
-          std::sqrt(sigma * sigma + spacing * spacing / 12), systematic};
+  return {value,
+          share * worst + 0x1p-53 * size,
+          stored(worst),
+          stored(probable),
+          std::sqrt(sigma * sigma + spacing * spacing / 12),
+          systematic};
 }
 
 }  // namespace attest::bounds
