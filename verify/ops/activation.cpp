@@ -8,6 +8,7 @@
 #include "verify/extents.hpp"
 #include "verify/keys.hpp"
 #include "verify/ops/ops.hpp"
+#include "verify/recheck.hpp"
 #include "verify/text.hpp"
 
 namespace attest {
@@ -145,19 +146,7 @@ void ActivationProblem::recheck(std::span<const Expected> expected) const {
   const std::vector<Decoy> answers = sampled(
       "ref", [this](double x) { return ref::activation(kind_, x); },
       [this](double x) { return ref::activation_derivative(kind_, x); });
-  for (const Decoy& answer : answers) {
-    for (const Expected& e : expected) {
-      if (e.output != answer.output) continue;
-      for (std::size_t n = 0; n < answer.at.size(); ++n) {
-        const Index at = answer.at[n];
-        // Each of the two may be off by the certified error.
-        if (std::abs(e.value[at] - answer.value[n]) <= 2 * e.value_error[at]) continue;
-        throw InternalError("the engine's value of out/" + e.output + " at flat index " + std::to_string(at) +
-                            " is " + exact_text(e.value[at]) + ", the reference's " +
-                            exact_text(answer.value[n]));
-      }
-    }
-  }
+  hold_against_ref(expected, answers);
 }
 
 // What a user could confuse with the op: its other forms, and what is cut from straight lines.

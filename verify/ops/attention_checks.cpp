@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "verify/ops/attention_problem.hpp"
+#include "verify/recheck.hpp"
 
 namespace attest {
 namespace {
@@ -191,21 +192,7 @@ std::vector<Decoy> AttentionProblem::sampled_means_of_v() const {
 }
 
 void AttentionProblem::recheck(std::span<const Expected> expected) const {
-  for (const Decoy& answer : sampled_answers("ref", attention_.spec)) {
-    for (const Expected& e : expected) {
-      if (e.output != answer.output) continue;
-      for (std::size_t n = 0; n < answer.at.size(); ++n) {
-        const Index at = answer.at[n];
-        const double got = e.value[at], want = answer.value[n];
-        // Both evaluate the same formula in double, so both may be off by the certified error.
-        const bool agrees = got == want || std::abs(got - want) <= 2 * e.value_error[at] ||
-                            (std::isnan(got) && std::isnan(want));
-        if (agrees) continue;
-        throw InternalError("the engine's value of out/" + e.output + " at flat index " + std::to_string(at) +
-                            " is " + std::to_string(got) + ", the reference's " + std::to_string(want));
-      }
-    }
-  }
+  hold_against_ref(expected, sampled_answers("ref", attention_.spec));
 }
 
 std::vector<Decoy> AttentionProblem::decoys(std::span<const Expected>) const {

@@ -12,6 +12,7 @@
 #include "verify/extents.hpp"
 #include "verify/ops/norm_case.hpp"
 #include "verify/ops/ops.hpp"
+#include "verify/recheck.hpp"
 
 namespace attest {
 namespace {
@@ -201,19 +202,7 @@ std::vector<Decoy> LayerNormQkvProblem::sampled_answers(const std::string& name,
 }
 
 void LayerNormQkvProblem::recheck(std::span<const Expected> expected) const {
-  for (const Decoy& answer : sampled_answers("ref", spec_, in_, nullptr, nullptr)) {
-    for (const Expected& e : expected) {
-      if (e.output != answer.output) continue;
-      for (std::size_t n = 0; n < answer.at.size(); ++n) {
-        const Index at = answer.at[n];
-        const double value = e.value[at], want = answer.value[n];
-        // Both form the product in double, so both may be off by the certified error.
-        if (value == want || std::abs(value - want) <= 2 * e.value_error[at]) continue;
-        throw InternalError("the engine's value of out/" + e.output + " at flat index " + std::to_string(at) +
-                            " is " + std::to_string(value) + ", the reference's " + std::to_string(want));
-      }
-    }
-  }
+  hold_against_ref(expected, sampled_answers("ref", spec_, in_, nullptr, nullptr));
 }
 
 std::vector<Decoy> LayerNormQkvProblem::decoys(std::span<const Expected>) const {

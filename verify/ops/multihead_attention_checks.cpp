@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "verify/ops/multihead_attention_problem.hpp"
+#include "verify/recheck.hpp"
 #include "verify/text.hpp"
 
 namespace attest {
@@ -69,20 +70,7 @@ void MultiheadProblem::recheck(std::span<const Expected> expected) const {
   for (Index b = 0; b <= last; b += std::max(last, Index{1})) {
     const ref::MultiheadInputs in = multihead_.entry(b);
     const ref::Projected projected = ref::project(in);
-    for (const Decoy& answer : sampled("ref", b, multihead_.spec, attention_inputs(projected, in), in)) {
-      const auto e = std::find_if(expected.begin(), expected.end(),
-                                  [&](const Expected& x) { return x.output == answer.output; });
-      for (std::size_t n = 0; n < answer.at.size(); ++n) {
-        const Index at = answer.at[n];
-        const double got = e->value[at], want = answer.value[n];
-        const bool agrees = got == want || std::abs(got - want) <= 2 * e->value_error[at] ||
-                            (std::isnan(got) && std::isnan(want));
-        if (agrees) continue;
-        throw InternalError("the engine's value of out/" + e->output + " at flat index " +
-                            std::to_string(at) + " is " + std::to_string(got) + ", the reference's " +
-                            std::to_string(want));
-      }
-    }
+    hold_against_ref(expected, sampled("ref", b, multihead_.spec, attention_inputs(projected, in), in));
   }
 }
 

@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "verify/ops/softmax_problem.hpp"
+#include "verify/recheck.hpp"
 #include "verify/text.hpp"
 
 namespace attest {
@@ -87,21 +88,7 @@ std::vector<Decoy> SoftmaxProblem::sampled_answers(const std::string& name, cons
 }
 
 void SoftmaxProblem::recheck(std::span<const Expected> expected) const {
-  for (const Decoy& answer : sampled_answers("ref", {.spec = spec_})) {
-    for (const Expected& e : expected) {
-      if (e.output != answer.output) continue;
-      for (std::size_t n = 0; n < answer.at.size(); ++n) {
-        const Index at = answer.at[n];
-        const double got = e.value[at], want = answer.value[n];
-        // Both evaluate the same formula in double, so both may be off by the certified error.
-        const bool agrees = got == want || std::abs(got - want) <= 2 * e.value_error[at] ||
-                            (std::isnan(got) && std::isnan(want));
-        if (agrees) continue;
-        throw InternalError("the engine's value of out/" + e.output + " at flat index " + std::to_string(at) +
-                            " is " + exact_text(got) + ", the reference's " + exact_text(want));
-      }
-    }
-  }
+  hold_against_ref(expected, sampled_answers("ref", {.spec = spec_}));
 }
 
 std::vector<Decoy> SoftmaxProblem::decoys(std::span<const Expected>) const {
