@@ -4,23 +4,11 @@
 #include <algorithm>
 #include <limits>
 
+#include "tests/emulate/tensors.hpp"
 #include "tests/support/random.hpp"
 
 namespace attest::emulate {
 namespace {
-
-/// Mean 0, deviation 1: twelve uniform numbers, so that the bits are the same on every platform.
-double normal(test::Random& random) {
-  double sum = 0;
-  for (int n = 0; n < 12; ++n) sum += random.symmetric();
-  return sum / 2;
-}
-
-Tensor tensor_of(DType dtype, std::vector<Index> shape) {
-  Tensor t{std::string(format_of(dtype).name), dtype, std::move(shape), {}};
-  t.values.resize(t.size());
-  return t;
-}
 
 std::string_view name_of(Causal causal) {
   return causal == Causal::none ? "none" : causal == Causal::top_left ? "top_left" : "bottom_right";

@@ -4,24 +4,13 @@
 #include <cmath>
 #include <vector>
 
+#include "tests/emulate/tensors.hpp"
 #include "tests/support/random.hpp"
 
 namespace attest::emulate {
 namespace {
 
 using Values = std::vector<double>;
-
-double normal(test::Random& random) {
-  double sum = 0;
-  for (int n = 0; n < 12; ++n) sum += random.symmetric();
-  return sum / 2;
-}
-
-Tensor tensor_of(DType dtype, std::vector<Index> shape) {
-  Tensor t{std::string(format_of(dtype).name), dtype, std::move(shape), {}};
-  t.values.resize(t.size());
-  return t;
-}
 
 std::string_view name_of(MultiheadData data) {
   static constexpr std::string_view names[] = {"normal",     "peaked",   "outlier",  "rank one", "positive",

@@ -5,22 +5,11 @@
 #include <cmath>
 #include <type_traits>
 
+#include "tests/emulate/tensors.hpp"
 #include "tests/support/random.hpp"
 
 namespace attest::emulate {
 namespace {
-
-double normal(test::Random& random) {
-  double sum = 0;
-  for (int n = 0; n < 12; ++n) sum += random.symmetric();
-  return sum / 2;
-}
-
-Tensor tensor_of(DType dtype, std::vector<Index> shape) {
-  Tensor t{std::string(format_of(dtype).name), dtype, std::move(shape), {}};
-  t.values.resize(t.size());
-  return t;
-}
 
 /// One kernel at work. Real is what it computes in.
 template <class Real>

@@ -9,6 +9,7 @@
 #include "tests/emulate/judged.hpp"
 #include "tests/emulate/norm.hpp"
 #include "tests/emulate/sums.hpp"
+#include "tests/emulate/tensors.hpp"
 #include "tests/oracle/norm.hpp"
 #include "tests/support/random.hpp"
 
@@ -41,18 +42,6 @@ struct QkvKernel {
   bool exchanges_q_and_k = false, forgets_bias = false, scales_q = false, drops_a_block = false;
   bool moves_heads = false;  // writes bshd for bhsd
 };
-
-double normal(test::Random& random) {
-  double sum = 0;
-  for (int n = 0; n < 12; ++n) sum += random.symmetric();
-  return sum / 2;
-}
-
-Tensor tensor_of(DType dtype, std::vector<Index> shape) {
-  Tensor t{std::string(format_of(dtype).name), dtype, std::move(shape), {}};
-  t.values.resize(t.size());
-  return t;
-}
 
 /// The dump of a kernel. Its norm is that of the emulated layer_norm, computed in float.
 Case qkv_dump(const QkvSetup& setup, const QkvKernel& kernel) {

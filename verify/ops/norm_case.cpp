@@ -110,6 +110,18 @@ SpecKey variance_contract_key() {
           "mean((x - mean)^2), which Welford's recurrence counts as, or mean(x^2) - mean^2"};
 }
 
+std::vector<SpecKey> norm_spec_keys(std::string_view eps) {
+  return {
+      {"eps", "number", "", eps},
+      {"weight_offset", "number", "0", "added to the weight; 1 for kernels that store weight - 1"},
+      {"cast_before_weight", "true, false", "false",
+       "the normalised x is rounded to the element type of x before the weight"},
+      {"round_sum", "true, false", "either",
+       "with a residual: whether x + residual is rounded to the residual's element type before it is "
+       "normalised; bounds are tighter if it is said"},
+  };
+}
+
 std::vector<SpecKey> norm_contract_keys(bool is_centred) {
   std::vector<SpecKey> keys = compute_contract_keys();
   if (is_centred) keys.push_back(variance_contract_key());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/norm.hpp"
@@ -47,6 +48,9 @@ class NormCase {
 
 /// The contract keys that NormCase reads, for an op's record.
 std::vector<SpecKey> norm_contract_keys(bool is_centred);
+
+/// The spec keys of both norms; eps: what it is added to.
+std::vector<SpecKey> norm_spec_keys(std::string_view eps);
 SpecKey variance_contract_key();
 
 /// Throws InvalidCase if the case's tensor `name` of the inputs holds NaN, an infinity, or a number whose

@@ -24,15 +24,7 @@ Op rms_norm_op() {
           {"dweight", "N", floating, false, "gradient of weight"},
           {"dbias", "N", floating, false, "gradient of bias"},
       },
-      {
-          {"eps", "number", "", "added to the mean square, under the root"},
-          {"weight_offset", "number", "0", "added to the weight; 1 for kernels that store weight - 1"},
-          {"cast_before_weight", "true, false", "false",
-           "the normalised x is rounded to the element type of x before the weight"},
-          {"round_sum", "true, false", "either",
-           "with a residual: whether x + residual is rounded to the residual's element type before it is "
-           "normalised; bounds are tighter if it is said"},
-      },
+      norm_spec_keys("added to the mean square, under the root"),
       norm_contract_keys(false),
       [](const Case& c) -> std::unique_ptr<Problem> {
         return std::make_unique<NormProblem>(c, false, rms_norm_op().outputs);
