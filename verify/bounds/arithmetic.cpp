@@ -30,13 +30,6 @@ SumError sum_error(const Accumulator& accumulator, Index n, Index span) {
   return {std::max(worst, plain.worst), std::max(noise, plain.noise), 0.5 * worst};
 }
 
-double mean_square_running_sum(double sum, double squares, double prefix, double prefix_sum, double n) {
-  const double natural = prefix / n;
-  const double reversed =
-      (prefix - 2 * sum * prefix_sum + n * sum * sum) / n;  // prefix sums from the other end
-  return std::max({natural, reversed, squares / 6 + sum * sum / 3});
-}
-
 Arithmetic::Arithmetic(const Contract& c)
     : contract(c),
       u(unit_roundoff(c.softmax_dtype)),

@@ -2,6 +2,8 @@
 // docs/bounds.md.
 #pragma once
 
+#include <algorithm>
+
 #include "core/contract.hpp"
 #include "core/view.hpp"
 #include "verify/expected.hpp"
@@ -34,7 +36,13 @@ inline SumError sum_error(const Accumulator& accumulator, Index n) {
 /// Running sums of n products t with S = sum t, Q = sum t^2: their mean square, the larger of the natural
 /// order, the reversed order and the mean over random orders, Q/6 + S^2/3. Equation (5).
 ///   prefix = sum of the squares of the natural-order running sums, prefix_sum = sum of these running sums.
-double mean_square_running_sum(double sum, double squares, double prefix, double prefix_sum, double n);
+inline double mean_square_running_sum(double sum, double squares, double prefix, double prefix_sum,
+                                      double n) {
+  const double natural = prefix / n;
+  const double reversed =
+      (prefix - 2 * sum * prefix_sum + n * sum * sum) / n;  // prefix sums from the other end
+  return std::max(std::max(natural, reversed), squares / 6 + sum * sum / 3);
+}
 
 /// Elementary errors under a contract, and the range of algorithms that it leaves open: any tile of at least
 /// `least_tile` keys in any order, per-step or deferred normalisation, keys split over up to `most_splits`

@@ -100,20 +100,23 @@ class Backward {
 
 void Backward::write_query(const Head& head, Index h, Index i, const PairRow& row) const {
   const Index width = head.qk_width, count = row.last - row.first;
-  Contraction sums(1, width), keys(1, width);
+  Contraction sums(1, width);
+  std::vector<double> mean_key(padded(width));
   if (count > 0) {
     sums.add(0, count, &row.ds[row.first], head.k_row(row.first));
     // sum_j p_j k_j: how an error of delta, common to the row, reaches dq
-    keys.add(0, count, &row.p[row.first], head.k_row(row.first));
+    for (Index j = row.first; j < row.last; ++j) {
+      for (Index d = 0; d < width; ++d) mean_key[d] += row.p[j].value * head.k_row(j)[d];
+    }
   }
   const SumError pv = sum_error(arithmetic_.contract.pv, head.keys);
   const double share = arithmetic_.reference_share(width, head.keys);
+  const double delta_sigma = spec_.scale * std::sqrt(row.delta_variance);
   for (Index d = 0; d < width; ++d) {
     const Estimate e =
         sums.result(0, d, spec_.scale, pv, arithmetic_.tiles(head.keys) + 2, arithmetic_.u, head.keys_repeat);
-    const double mean_key = keys.result(0, d, spec_.scale, pv, 0, 0, false).value;
     out_.dq.set_bound(e.value, e.worst, e.systematic,
-                      std::sqrt(e.variance + row.delta_variance * mean_key * mean_key), share, h, i, d);
+                      std::hypot(std::sqrt(e.variance), delta_sigma * mean_key[d]), share, h, i, d);
   }
 }
 

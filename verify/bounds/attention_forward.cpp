@@ -2,6 +2,7 @@
 #include "verify/bounds/attention_forward.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -12,6 +13,9 @@ namespace attest::bounds {
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
+
+/// Rows that read V together.
+constexpr Index rows_together = 8;
 
 class Forward {
  public:
@@ -27,35 +31,42 @@ class Forward {
         share_(std::max(arithmetic_.reference_share(head.qk_width, head.keys),
                         errors ? errors->inputs.reference_share : 0)) {}
 
-  void row(Index h, Index i) {
-    const bool attends = w_.compute(spec_, in_, head_, arithmetic_, h, i, errors_);
-    if (out_.s) write_scores(h, i);
-    if (!attends) {
-      write_empty_row(h, i);
-      return;
+  /// Rows [first, last) of query head h.
+  void rows(Index h, Index first, Index last) {
+    std::size_t attending = 0;
+    for (Index i = first; i < last; ++i) {
+      ValueSums& row = rows_[attending];
+      const bool attends = row.w.compute(spec_, in_, head_, arithmetic_, h, i, errors_);
+      if (out_.s) write_scores(row.w, h, i);
+      if (!attends) {
+        write_empty_row(h, i);
+        continue;
+      }
+      query_[attending++] = i;
+      if (out_.lse || out_.m || out_.l) write_statistics(row.w, h, i);
+      if (out_.p) write_weights(row.w, h, i);
     }
-    if (out_.lse || out_.m || out_.l) write_statistics(h, i);
-    if (out_.p) write_weights(h, i);
-    if (out_.o) write_output(h, i);
+    if (!out_.o) return;
+    compute_value_sums({rows_.data(), attending}, head_, arithmetic_);
+    for (std::size_t n = 0; n < attending; ++n) write_output(rows_[n], h, query_[n]);
   }
 
  private:
-  void write_scores(Index h, Index i) const;
+  void write_scores(const Weights& w, Index h, Index i) const;
   void write_empty_row(Index h, Index i) const;
-  void write_statistics(Index h, Index i) const;
-  void write_weights(Index h, Index i) const;
-  void write_output(Index h, Index i);
+  void write_statistics(const Weights& w, Index h, Index i) const;
+  void write_weights(const Weights& w, Index h, Index i) const;
+  void write_output(const ValueSums& row, Index h, Index i);
 
-  bool keys_repeat() const { return head_.keys_repeat || w_.structure.scores_repeat; }
+  bool keys_repeat(const Weights& w) const { return head_.keys_repeat || w.structure.scores_repeat; }
   /// Rigorous bounds of the relative error of the row sum, and of the error of its logarithm.
-  double row_sum_worst() const { return std::expm1(log_row_sum_worst()); }
-  double log_row_sum_worst() const {
-    return log_gamma(static_cast<double>(w_.count()) + arithmetic_.tiles(w_.count(), w_.span()),
-                     arithmetic_.u);
+  double row_sum_worst(const Weights& w) const { return std::expm1(log_row_sum_worst(w)); }
+  double log_row_sum_worst(const Weights& w) const {
+    return log_gamma(static_cast<double>(w.count()) + arithmetic_.tiles(w.count(), w.span()), arithmetic_.u);
   }
   /// Variance of the relative error of the row sum and of the division by it.
-  double row_sum_variance() const {
-    return mean_square_rounding * arithmetic_.u * arithmetic_.u * (static_cast<double>(w_.count()) / 3 + 3);
+  double row_sum_variance(const Weights& w) const {
+    return mean_square_rounding * arithmetic_.u * arithmetic_.u * (static_cast<double>(w.count()) / 3 + 3);
   }
 
   const AttentionSpec& spec_;
@@ -66,21 +77,21 @@ class Forward {
   const ForwardOutputs& out_;
   const HeadErrors* errors_;
   const double share_;
-  Weights w_;
-  ValueSums sums_;
+  std::array<ValueSums, rows_together> rows_;
+  std::array<Index, rows_together> query_;
   InheritedValues inherited_;
 };
 
-void Forward::write_scores(Index h, Index i) const {
+void Forward::write_scores(const Weights& w, Index h, Index i) const {
   for (Index j = 0; j < head_.keys; ++j) {
-    const bool masked = j < w_.scores.first || j >= w_.scores.last || w_.scores.s[j] == -infinity;
+    const bool masked = j < w.scores.first || j >= w.scores.last || w.scores.s[j] == -infinity;
     if (masked) {
       out_.s.set_exact(-infinity, h, i, j);
     } else {
       out_.s.set_bound(
-          w_.scores.s[j], w_.scores.error[j],
-          (qk_.bias + arithmetic_.u) * std::abs(w_.scores.tangent[j]) + std::abs(w_.scores.drift[j]),
-          std::sqrt(w_.scores.variance[j]), share_, h, i, j);
+          w.scores.s[j], w.scores.error[j],
+          (qk_.bias + arithmetic_.u) * std::abs(w.scores.tangent[j]) + std::abs(w.scores.drift[j]),
+          std::sqrt(w.scores.variance[j]), share_, h, i, j);
     }
   }
 }
@@ -120,91 +131,89 @@ void Forward::write_empty_row(Index h, Index i) const {
 }
 
 // Equations (14) and (15).
-void Forward::write_statistics(Index h, Index i) const {
+void Forward::write_statistics(const Weights& w, Index h, Index i) const {
   const Arithmetic& a = arithmetic_;
-  double up = w_.sink_p * std::expm1(w_.sink_delta), down = w_.sink_p * std::exp(-w_.sink_delta);
-  double noise = w_.sink_p * std::sqrt(w_.sink_variance), scale = 0, truncation = 0, drift = 0;
-  for (Index c = 0; c < w_.count(); ++c) {
-    const Index j = w_.key[c];
-    up += w_.p[c] * std::expm1(w_.delta[c]);
-    down += w_.p[c] * std::exp(-w_.delta[c]);
-    noise += w_.p[c] * std::sqrt(w_.variance[c]);
-    scale += w_.p[c] * w_.tangent[c];
-    drift += w_.p[c] * w_.drift[c];
-    truncation += w_.p[c] * std::abs(spec_.scale) * std::sqrt(w_.scores.products.squares[j]);
+  double up = w.sink_p * std::expm1(w.sink_delta), down = w.sink_p * std::exp(-w.sink_delta);
+  double noise = w.sink_p * std::sqrt(w.sink_variance), scale = 0, truncation = 0, drift = 0;
+  for (Index c = 0; c < w.count(); ++c) {
+    const Index j = w.key[c];
+    up += w.p[c] * w.growth[c];
+    down += w.p[c] / (1 + w.growth[c]);
+    noise += w.p[c] * std::sqrt(w.variance[c]);
+    scale += w.p[c] * w.tangent[c];
+    drift += w.p[c] * w.drift[c];
+    truncation += w.p[c] * std::abs(spec_.scale) * std::sqrt(w.scores.products.squares[j]);
   }
-  const double sum_worst = row_sum_worst();
-  const double log = a.log_error + a.log_relative * std::abs(std::log(w_.l));
-  const double ends = a.u * (2 * std::abs(w_.m) + 2 * std::abs(w_.lse) + 4 * w_.scores.inherited_worst);
-  const double worst = std::max(std::log1p(up), -std::log(down)) + log_row_sum_worst() + log + ends +
-                       2 * a.u * w_.largest + w_.split;
-  const bool coherent = keys_repeat() || w_.structure.row_sum_is_coherent;
-  const double systematic = a.exp_error + w_.shift + w_.split + w_.update + log + ends +
+  const double sum_worst = row_sum_worst(w);
+  const double log = a.log_error + a.log_relative * std::abs(std::log(w.l));
+  const double ends = a.u * (2 * std::abs(w.m) + 2 * std::abs(w.lse) + 4 * w.scores.inherited_worst);
+  const double worst = std::max(std::log1p(up), -std::log(down)) + log_row_sum_worst(w) + log + ends +
+                       2 * a.u * w.largest + w.split;
+  const bool coherent = keys_repeat(w) || w.structure.row_sum_is_coherent;
+  const double systematic = a.exp_error + w.shift + w.split + w.update + log + ends +
                             (qk_.bias + a.u) * std::abs(scale) + 0.2 * qk_.bias * truncation +
                             (spec_.softcap > 0 ? a.tanh_relative * spec_.softcap : 0) +
-                            w_.structure.stagnation + (coherent ? sum_worst : 0) + std::abs(drift);
-  const double sigma = std::sqrt(noise * noise + row_sum_variance());
-  const double unit = out_.lse_unit, to_unit = unit == 1 ? 0 : 2 * a.u * std::abs(w_.lse);
+                            w.structure.stagnation + (coherent ? sum_worst : 0) + std::abs(drift);
+  const double sigma = std::sqrt(noise * noise + row_sum_variance(w));
+  const double unit = out_.lse_unit, to_unit = unit == 1 ? 0 : 2 * a.u * std::abs(w.lse);
   for (Index r = 0; out_.lse && r < out_.lse.extent(2); ++r) {
-    out_.lse.set_bound(w_.lse * unit, (worst + to_unit) * unit, (systematic + to_unit) * unit, sigma * unit,
+    out_.lse.set_bound(w.lse * unit, (worst + to_unit) * unit, (systematic + to_unit) * unit, sigma * unit,
                        share_, h, i, r);
   }
 
   // The largest computed score is off by no more than the keys that can take the lead are.
-  const double top_error = w_.scores.error[w_.key.empty() ? 0 : w_.key[w_.top]];
+  const double top_error = w.scores.error[w.key.empty() ? 0 : w.key[w.top]];
   double m_worst = 0;
-  for (const Index j : w_.key) {
-    if (w_.scores.s[j] + w_.scores.error[j] >= w_.m - top_error)
-      m_worst = std::max(m_worst, w_.scores.error[j]);
+  for (const Index j : w.key) {
+    if (w.scores.s[j] + w.scores.error[j] >= w.m - top_error) m_worst = std::max(m_worst, w.scores.error[j]);
   }
-  const double m_sigma = w_.key.empty() ? 0 : std::sqrt(w_.scores.variance[w_.key[w_.top]]);
+  const double m_sigma = w.key.empty() ? 0 : std::sqrt(w.scores.variance[w.key[w.top]]);
   for (Index r = 0; out_.m && r < out_.m.extent(2); ++r) {
-    out_.m.set_bound(w_.m, m_worst, m_worst, m_sigma, share_, h, i, r);
+    out_.m.set_bound(w.m, m_worst, m_worst, m_sigma, share_, h, i, r);
   }
-  const double l_worst = w_.l * std::expm1(worst + m_worst);
+  const double l_worst = w.l * std::expm1(worst + m_worst);
   for (Index r = 0; out_.l && r < out_.l.extent(2); ++r) {
-    out_.l.set_bound(w_.l, l_worst, l_worst, w_.l * std::hypot(sigma, m_sigma), share_, h, i, r);
+    out_.l.set_bound(w.l, l_worst, l_worst, w.l * std::hypot(sigma, m_sigma), share_, h, i, r);
   }
 }
 
 // Equation (9), with the rounding of the store.
-void Forward::write_weights(Index h, Index i) const {
+void Forward::write_weights(const Weights& w, Index h, Index i) const {
   for (Index j = 0; j < head_.keys; ++j) out_.p.set_exact(0, h, i, j);
-  const double sum_worst = row_sum_worst(), growth = std::exp(2 * w_.delta_max);
-  double mean = w_.sink_p * std::expm1(w_.sink_delta), noise = w_.sink_p * std::sqrt(w_.sink_variance),
-         drift = 0;
-  for (Index c = 0; c < w_.count(); ++c) {
-    mean += w_.p[c] * std::expm1(w_.delta[c]);
-    noise += w_.p[c] * std::sqrt(w_.variance[c]);
-    drift += w_.p[c] * w_.drift[c];
+  const double sum_worst = row_sum_worst(w), growth = std::exp(2 * w.delta_max);
+  double mean = w.sink_p * std::expm1(w.sink_delta), noise = w.sink_p * std::sqrt(w.sink_variance), drift = 0;
+  for (Index c = 0; c < w.count(); ++c) {
+    mean += w.p[c] * w.growth[c];
+    noise += w.p[c] * std::sqrt(w.variance[c]);
+    drift += w.p[c] * w.drift[c];
   }
-  for (Index c = 0; c < w_.count(); ++c) {
-    const double worst = w_.p[c] * (growth * (std::expm1(w_.delta[c]) + mean) +
-                                    (sum_worst + 3 * arithmetic_.u) * (1 + 2 * sum_worst)) +
-                         w_.store[c] * growth * (1 + sum_worst + 3 * arithmetic_.u) + arithmetic_.flush;
-    const double systematic = w_.p[c] * (2 * arithmetic_.exp_error + w_.update + w_.shift + w_.split +
-                                         3 * arithmetic_.u + (qk_.bias + arithmetic_.u) * 2 * w_.largest +
-                                         w_.structure.stagnation + std::abs(w_.drift[c] - drift)) +
-                              (keys_repeat() || w_.structure.row_sum_is_coherent ? w_.p[c] * sum_worst : 0) +
+  for (Index c = 0; c < w.count(); ++c) {
+    const double worst =
+        w.p[c] * (growth * (w.growth[c] + mean) + (sum_worst + 3 * arithmetic_.u) * (1 + 2 * sum_worst)) +
+        w.store[c] * growth * (1 + sum_worst + 3 * arithmetic_.u) + arithmetic_.flush;
+    const double systematic = w.p[c] * (2 * arithmetic_.exp_error + w.update + w.shift + w.split +
+                                        3 * arithmetic_.u + (qk_.bias + arithmetic_.u) * 2 * w.largest +
+                                        w.structure.stagnation + std::abs(w.drift[c] - drift)) +
+                              (keys_repeat(w) || w.structure.row_sum_is_coherent ? w.p[c] * sum_worst : 0) +
                               arithmetic_.flush;
     const double variance =
-        w_.p[c] * w_.p[c] * (w_.variance[c] + noise * noise + row_sum_variance()) + w_.store_variance[c];
-    out_.p.set_bound(w_.p[c], worst, systematic, std::sqrt(variance), share_, h, i, w_.key[c]);
+        w.p[c] * w.p[c] * (w.variance[c] + noise * noise + row_sum_variance(w)) + w.store_variance[c];
+    out_.p.set_bound(w.p[c], worst, systematic, std::sqrt(variance), share_, h, i, w.key[c]);
   }
 }
 
 // Equations (10) to (13).
-void Forward::write_output(Index h, Index i) {
+void Forward::write_output(const ValueSums& row, Index h, Index i) {
+  const Weights& w = row.w;
   const Arithmetic& a = arithmetic_;
-  const Index width = head_.v_width, n = w_.count();
-  sums_.compute(w_, head_, a);
+  const Index width = head_.v_width, n = w.count();
 
-  bool structured = w_.structure.few_stored_values;
+  bool structured = w.structure.few_stored_values;
   if (a.p_is_rounded) {  // does the predicted rounding error exceed what independent roundings give?
     for (int k = 0; k < 3; ++k) {
       double excess = 0, columns = 0;
       for (Index e = 0; e < width; ++e) {
-        const ValueSums::Block& c = sums_.blocks[e / lanes];
+        const ValueBlock& c = row.blocks[e / lanes];
         if (c.store_variance[e % lanes] <= 0) continue;
         excess += c.predicted[k][e % lanes] * c.predicted[k][e % lanes] / c.store_variance[e % lanes];
         ++columns;
@@ -213,28 +222,28 @@ void Forward::write_output(Index h, Index i) {
     }
   }
 
-  const double tiles = a.tiles(n, w_.span());
-  const SumError pv = sum_error(a.contract.pv, n, w_.span());
+  const double tiles = a.tiles(n, w.span());
+  const SumError pv = sum_error(a.contract.pv, n, w.span());
   const double pv_worst = pv.worst + gamma(a.roundings_per_tile * tiles, a.u) + gamma(2 * a.most_splits, a.u);
-  const double sum_worst = row_sum_worst();
-  const double combine = 2 * a.u * (std::abs(w_.lse) + w_.scores.inherited_worst) + a.log_error +
+  const double sum_worst = row_sum_worst(w);
+  const double combine = 2 * a.u * (std::abs(w.lse) + w.scores.inherited_worst) + a.log_error +
                          a.log_relative * std::log(1 + a.most_splits) + a.exp_error +
                          gamma(a.most_splits, a.u);
   const double normalisation = (1 + 3 * a.u + 2 * combine) * (1 + sum_worst) - 1;
-  const double growth = std::exp(2 * w_.delta_max);
+  const double growth = std::exp(2 * w.delta_max);
   const double c2u2 = mean_square_rounding * a.u * a.u;
   // docs/bounds_multihead.md, (4): noise that q brings along is common to the keys of the row.
   double coherent_growth = 0;
   if (errors_) {
     std::vector<double> exact(width);
-    for (Index e = 0; e < width; ++e) exact[e] = sums_.blocks[e / lanes].o[e % lanes];
-    inherited_.compute(*errors_, w_, head_, exact, a.flush);
-    const double largest = n > 0 ? *std::max_element(w_.variance.begin(), w_.variance.end()) : 0;
+    for (Index e = 0; e < width; ++e) exact[e] = row.blocks[e / lanes].o[e % lanes];
+    inherited_.compute(*errors_, w, head_, exact, a.flush);
+    const double largest = n > 0 ? *std::max_element(w.variance.begin(), w.variance.end()) : 0;
     coherent_growth = std::exp(2 * out_.o.lambda() * std::sqrt(largest));
   }
-  const double* v_top = n > 0 ? head_.v_row(w_.key[w_.top]) : nullptr;
+  const double* v_top = n > 0 ? head_.v_row(w.key[w.top]) : nullptr;
   for (Index e = 0; e < width; ++e) {
-    const ValueSums::Block& c = sums_.blocks[e / lanes];
+    const ValueBlock& c = row.blocks[e / lanes];
     const Index x = e % lanes;
     const double o = c.o[x], size = std::abs(o);
     const double exponent = growth * c.worst[x];
@@ -247,19 +256,20 @@ void Forward::write_output(Index h, Index i) {
               : 0;
     const double common = coherent_growth * c.coherent[x];
     double variance = (errors_ ? common * common : c.variance[x]) + c.store_variance[x] +
-                      (pv.noise + c2u2 * a.roundings_per_tile * tiles) * running + o * o * row_sum_variance();
-    double systematic = c.second_order[x] + (a.exp_error + w_.update + w_.shift + w_.split) * c.spread[x] +
-                        size * (3 * a.u + combine + 1.5 * a.p_unit * a.p_unit + w_.structure.stagnation) +
+                      (pv.noise + c2u2 * a.roundings_per_tile * tiles) * running +
+                      o * o * row_sum_variance(w);
+    double systematic = c.second_order[x] + (a.exp_error + w.update + w.shift + w.split) * c.spread[x] +
+                        size * (3 * a.u + combine + 1.5 * a.p_unit * a.p_unit + w.structure.stagnation) +
                         std::abs(c.tiny[x]) + (qk_.bias + a.u) * std::abs(c.scale[x]) +
                         pv.bias * (size + 2 * std::sqrt(c.squares[x])) +
-                        (keys_repeat() ? 4 * c.coherent[x] : 0);
+                        (keys_repeat(w) ? 4 * c.coherent[x] : 0);
     // The largest weight may be stored as exactly 1 while the row sum takes its computed value.
     if (v_top && a.p_is_rounded) {
-      systematic += w_.p[w_.top] * std::abs(v_top[e]) * std::min(a.p_unit, w_.shift + w_.split + a.exp_error);
+      systematic += w.p[w.top] * std::abs(v_top[e]) * std::min(a.p_unit, w.shift + w.split + a.exp_error);
     }
     if (spec_.softcap > 0) systematic += a.tanh_relative * spec_.softcap * c.spread[x];
-    if (w_.structure.row_sum_is_coherent) systematic += size * (sum_worst + 0.5 * pv_worst);
-    if (keys_repeat()) systematic += size * sum_worst + pv_worst * c.magnitude[x];
+    if (w.structure.row_sum_is_coherent) systematic += size * (sum_worst + 0.5 * pv_worst);
+    if (keys_repeat(w)) systematic += size * sum_worst + pv_worst * c.magnitude[x];
     if (structured) systematic += c.store[x];
     if (errors_) {
       worst += growth * (1 + normalisation) * (1 + pv_worst) * inherited_.worst[e];
@@ -281,9 +291,11 @@ void attention_forward(const AttentionSpec& spec, const AttentionInputs& in, con
 #pragma omp parallel
     {
       Forward forward(spec, in, head, contract, out, head_errors ? &*head_errors : nullptr);
-#pragma omp for collapse(2) schedule(dynamic, 4)
+#pragma omp for collapse(2) schedule(dynamic, 1)
       for (Index h = g * in.group(); h < (g + 1) * in.group(); ++h) {
-        for (Index i = 0; i < in.queries(); ++i) forward.row(h, i);
+        for (Index i = 0; i < in.queries(); i += rows_together) {
+          forward.rows(h, i, std::min(i + rows_together, in.queries()));
+        }
       }
     }
   }

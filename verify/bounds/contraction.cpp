@@ -10,48 +10,21 @@ Contraction::Contraction(Index rows, Index width)
     : blocks_(padded(width) / lanes), sums_(rows * blocks_), counts_(rows) {}
 
 void Contraction::reset() {
-  std::fill(sums_.begin(), sums_.end(), Block{});
+  std::fill(sums_.begin(), sums_.end(), TermBlock{});
   std::fill(counts_.begin(), counts_.end(), 0);
 }
 
 void Contraction::add(Index row, Index count, const Factor* factors, const double* vectors) {
   for (Index first = 0; first < count; first += rows_in_cache) {
-    const Index here = std::min(rows_in_cache, count - first);
-    const double* rows = vectors + first * blocks_ * lanes;
-    for (Index b = 0; b < blocks_; ++b) {
-      add_block(sums_[row * blocks_ + b], here, factors + first, rows + b * lanes, blocks_ * lanes);
-    }
+    vector_kernels().add_terms(&sums_[row * blocks_], blocks_, factors + first,
+                               vectors + first * blocks_ * lanes, std::min(rows_in_cache, count - first));
   }
   counts_[row] += count;
 }
 
-ATTEST_VECTORISED
-void Contraction::add_block(Block& block, Index count, const Factor* factors, const double* vectors,
-                            Index stride) {
-  Block sums = block;
-  for (Index n = 0; n < count; ++n) {
-    const Factor f = factors[n];
-    const double* vector = vectors + n * stride;
-    for (Index d = 0; d < lanes; ++d) {
-      const double x = vector[d], size = std::abs(x), t = f.value * x, sum = sums.value[d] + t;
-      sums.value[d] = sum;
-      sums.magnitude[d] += std::abs(t);
-      sums.squares[d] += t * t;
-      sums.prefix[d] += sum * sum;
-      sums.prefix_sum[d] += sum;
-      sums.worst[d] += f.worst * size;
-      sums.variance[d] += f.variance * (x * x);
-      sums.systematic[d] += f.systematic * size;
-      sums.predicted[d] += f.predicted * x;
-      sums.spread[d] += f.spread * size;
-    }
-  }
-  block = sums;
-}
-
 Estimate Contraction::result(Index row, Index d, double scale, const SumError& sum, double extra_roundings,
                              double u, bool terms_repeat) const {
-  const Block& sums = sums_[row * blocks_ + d / lanes];
+  const TermBlock& sums = sums_[row * blocks_ + d / lanes];
   d %= lanes;
   const double size = std::abs(scale), x = std::abs(sums.value[d]);
   const double kappa = sum.worst + gamma(extra_roundings, u);

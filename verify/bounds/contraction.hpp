@@ -5,19 +5,9 @@
 #include <vector>
 
 #include "verify/bounds/arithmetic.hpp"
-#include "verify/bounds/lanes.hpp"
+#include "verify/bounds/vector_kernels.hpp"
 
 namespace attest::bounds {
-
-/// A number that the device computed before it multiplies a vector with it. All 0 where there is none.
-struct Factor {
-  double value = 0;       // exact
-  double worst = 0;       // rigorous bound of its error, its store included
-  double variance = 0;    // of the part of its error that averages out
-  double systematic = 0;  // the part that does not
-  double predicted = 0;   // the rounding error of its store, if it is stored as such
-  double spread = 0;      // the square root of the variance
-};
 
 /// The result of a contraction before it is stored.
 struct Estimate {
@@ -42,15 +32,8 @@ class Contraction {
   void reset();
 
  private:
-  struct Block {  // of `lanes` neighbouring elements
-    double value[lanes], magnitude[lanes], squares[lanes], prefix[lanes], prefix_sum[lanes];
-    double worst[lanes], variance[lanes], systematic[lanes], predicted[lanes], spread[lanes];
-  };
-  static void add_block(Block& block, Index count, const Factor* factors, const double* vectors,
-                        Index stride);
-
   Index blocks_;  // per row
-  std::vector<Block> sums_;
+  std::vector<TermBlock> sums_;
   std::vector<Index> counts_;  // terms per row
 };
 

@@ -55,27 +55,8 @@ Head::Head(const AttentionInputs& in, Index kv_head)
 
 void ProductSums::compute(const double* a, Index n, const double* b, Index keys, Index first, Index last) {
   for (auto* x : {&sum, &magnitude, &squares, &prefix, &prefix_sum}) x->resize(padded(keys));
-  for (Index j = first / lanes * lanes; j < last; j += lanes) compute_block(a, n, b + j * n, j);
-}
-
-ATTEST_VECTORISED
-void ProductSums::compute_block(const double* a, Index n, const double* b, Index first) {
-  double s[lanes] = {}, m[lanes] = {}, q[lanes] = {}, p[lanes] = {}, ps[lanes] = {};
-  for (Index d = 0; d < n; ++d) {
-    for (Index j = 0; j < lanes; ++j) {
-      const double t = a[d] * b[d * lanes + j];
-      s[j] += t;
-      m[j] += std::abs(t);
-      q[j] += t * t;
-      p[j] += s[j] * s[j];
-      ps[j] += s[j];
-    }
-  }
-  std::copy_n(s, lanes, &sum[first]);
-  std::copy_n(m, lanes, &magnitude[first]);
-  std::copy_n(q, lanes, &squares[first]);
-  std::copy_n(p, lanes, &prefix[first]);
-  std::copy_n(ps, lanes, &prefix_sum[first]);
+  vector_kernels().product_sums(
+      a, n, b, first, last, {sum.data(), magnitude.data(), squares.data(), prefix.data(), prefix_sum.data()});
 }
 
 double ProductSums::variance(Index j, Index n, const SumError& error) const {
@@ -99,63 +80,87 @@ void ScoreRow::compute(const AttentionSpec& spec, const AttentionInputs& in, con
   for (Index d = 0; d < width; ++d) q[d] = in.q(h, i, d);
   products.compute(q.data(), width, head.k_columns.data(), head.keys, first, last);
 
-  InheritedProducts from_inputs;
-  if (errors) from_inputs.compute(*errors, head, q, h, i, first, last);
-
-  for (auto* x : {&s, &slope, &tangent, &error, &variance, &slope_error, &drift}) x->assign(head.keys, 0.0);
+  for (auto* x : {&s, &slope, &tangent, &error, &variance, &slope_error, &drift}) x->resize(head.keys);
+  scale_products(spec.scale, arithmetic, width);
+  if (errors) {  // docs/bounds_multihead.md, (3)
+    InheritedProducts inherited;
+    inherited.compute(*errors, head, q, h, i, first, last);
+    inherit(inherited, spec.scale, arithmetic, width);
+  }
+  if (spec.softcap > 0) apply_softcap(spec.softcap, arithmetic);
+  const double u = arithmetic.u, c2u2 = mean_square_rounding * u * u;
+  for (Index j = first; in.alibi_slopes && j < last; ++j) {
+    const double a = in.alibi_slopes(h) * std::abs(static_cast<double>(on_diagonal - j));
+    s[j] -= a;
+    error[j] += u * (std::abs(a) + std::abs(s[j]));
+    variance[j] += c2u2 * (a * a + s[j] * s[j]);
+  }
+  for (Index j = first; in.bias && j < last; ++j) {
+    s[j] += in.bias(h, i, j);
+    if (s[j] == -infinity) continue;
+    error[j] += u * std::abs(s[j]);
+    variance[j] += c2u2 * s[j] * s[j];
+  }
   inherited_worst = 0;
-  const SumError qk = sum_error(arithmetic.contract.qk, width);
-  const double u = arithmetic.u;
-  const double c2u2 = mean_square_rounding * u * u;
-  const double scale = std::abs(spec.scale);
-  for (Index j = first; j < last; ++j) {
+  for (Index j = first; (in.mask || errors) && j < last; ++j) {
     if (in.mask && in.mask(h, i, j) == 0) {
       s[j] = -infinity;
-      continue;
+    } else if (errors) {
+      inherited_worst = std::max(inherited_worst, inherited_error[j]);
     }
-    // x = scale q.k: the scale is rounded to the format of the scores, then multiplied. Equation (6).
-    double x = spec.scale * products.sum[j];
-    double worst = scale * qk.worst * products.magnitude[j] + 3 * u * std::abs(x);
-    double noise = scale * scale * products.variance(j, width, qk) + 2 * c2u2 * x * x;
-    slope[j] = 1;
-    tangent[j] = x;
-    if (errors) {  // docs/bounds_multihead.md, (3)
-      const double own = scale * from_inputs.worst[j];
-      inherited_worst = std::max(inherited_worst, own);
-      worst += own * (1 + qk.worst + 3 * u);
-      noise += scale * scale * from_inputs.variance[j];
-      drift[j] = spec.scale * from_inputs.drift[j];
-    }
-    if (spec.softcap > 0) {
-      const double t = std::tanh(x / spec.softcap);
-      const double t_error = worst / spec.softcap + (arithmetic.tanh_relative + 2 * u) * std::abs(t);
-      // The slope at any point within `worst` of x: |tanh''| <= 0.77.
-      const double steepest = std::min(1.0, 1 - t * t + 0.77 * worst / spec.softcap);
-      slope[j] = 1 - t * t;
-      slope_error[j] = 2 * std::abs(t) * t_error + t_error * t_error + 2 * u;
-      tangent[j] = x * slope[j];
-      x = spec.softcap * t;
-      worst = steepest * worst + (arithmetic.tanh_relative + 3 * u) * std::abs(x);
-      drift[j] *= steepest;
-      noise = steepest * steepest * noise +
-              (arithmetic.tanh_relative * arithmetic.tanh_relative / 3 + c2u2) * x * x;
-    }
-    if (in.alibi_slopes) {
-      const double a = in.alibi_slopes(h) * std::abs(static_cast<double>(on_diagonal - j));
-      x -= a;
-      worst += u * (std::abs(a) + std::abs(x));
-      noise += c2u2 * (a * a + x * x);
-    }
-    if (in.bias) {
-      x += in.bias(h, i, j);
-      if (x != -infinity) {
-        worst += u * std::abs(x);
-        noise += c2u2 * x * x;
-      }
-    }
-    s[j] = x;
-    error[j] = worst;
-    variance[j] = noise;
+  }
+}
+
+// x = scale q.k: the scale is rounded to the format of the scores, then multiplied. Equation (6).
+ATTEST_VECTORISED
+void ScoreRow::scale_products(double scale, const Arithmetic& arithmetic, Index width) {
+  const SumError qk = sum_error(arithmetic.contract.qk, width);
+  const double u = arithmetic.u, c2u2 = mean_square_rounding * u * u, size = std::abs(scale),
+               n = static_cast<double>(width);
+  const double *sum = products.sum.data(), *magnitude = products.magnitude.data(),
+               *squares = products.squares.data(), *prefix = products.prefix.data(),
+               *prefix_sum = products.prefix_sum.data();
+  double *score = s.data(), *t = tangent.data(), *worst = error.data(), *noise = variance.data();
+#pragma GCC ivdep
+  for (Index j = first; j < last; ++j) {
+    const double x = scale * sum[j];
+    const double running = mean_square_running_sum(sum[j], squares[j], prefix[j], prefix_sum[j], n);
+    score[j] = t[j] = x;
+    worst[j] = size * qk.worst * magnitude[j] + 3 * u * std::abs(x);
+    noise[j] = scale * scale * (qk.noise * running) + 2 * c2u2 * x * x;
+  }
+  std::fill(slope.begin() + first, slope.begin() + last, 1.0);
+  std::fill(slope_error.begin() + first, slope_error.begin() + last, 0.0);
+  std::fill(drift.begin() + first, drift.begin() + last, 0.0);
+}
+
+void ScoreRow::inherit(const InheritedProducts& inherited, double scale, const Arithmetic& arithmetic,
+                       Index width) {
+  const double size = std::abs(scale), worst = sum_error(arithmetic.contract.qk, width).worst;
+  inherited_error.resize(s.size());
+  for (Index j = first; j < last; ++j) {
+    inherited_error[j] = size * inherited.worst[j];
+    error[j] += inherited_error[j] * (1 + worst + 3 * arithmetic.u);
+    variance[j] += scale * scale * inherited.variance[j];
+    drift[j] = scale * inherited.drift[j];
+  }
+}
+
+void ScoreRow::apply_softcap(double softcap, const Arithmetic& arithmetic) {
+  const double u = arithmetic.u, relative = arithmetic.tanh_relative;
+  for (Index j = first; j < last; ++j) {
+    const double t = std::tanh(s[j] / softcap), before = error[j];
+    const double t_error = before / softcap + (relative + 2 * u) * std::abs(t);
+    // The slope at any point within the error of x: |tanh''| <= 0.77.
+    const double steepest = std::min(1.0, 1 - t * t + 0.77 * before / softcap);
+    slope[j] = 1 - t * t;
+    slope_error[j] = 2 * std::abs(t) * t_error + t_error * t_error + 2 * u;
+    tangent[j] = s[j] * slope[j];
+    s[j] = softcap * t;
+    error[j] = steepest * before + (relative + 3 * u) * std::abs(s[j]);
+    drift[j] *= steepest;
+    variance[j] = steepest * steepest * variance[j] +
+                  (relative * relative / 3 + mean_square_rounding * u * u) * s[j] * s[j];
   }
 }
 

@@ -5,7 +5,7 @@
 
 #include "core/attention.hpp"
 #include "verify/bounds/arithmetic.hpp"
-#include "verify/bounds/lanes.hpp"
+#include "verify/bounds/vector_kernels.hpp"
 
 namespace attest::bounds {
 
@@ -41,12 +41,10 @@ struct ProductSums {
   void compute(const double* a, Index n, const double* b, Index keys, Index first, Index last);
   /// Variance of the accumulation error of entry j.
   double variance(Index j, Index n, const SumError& error) const;
-
- private:
-  void compute_block(const double* a, Index n, const double* b, Index first);
 };
 
 struct HeadErrors;
+struct InheritedProducts;
 
 /// Scores of one query row and their errors, for the keys of [first, last); s = -inf where masked.
 struct ScoreRow {
@@ -63,6 +61,13 @@ struct ScoreRow {
 
   void compute(const AttentionSpec& spec, const AttentionInputs& in, const Head& head,
                const Arithmetic& arithmetic, Index h, Index i, const HeadErrors* errors = nullptr);
+
+ private:
+  void scale_products(double scale, const Arithmetic& arithmetic, Index width);
+  void inherit(const InheritedProducts& inherited, double scale, const Arithmetic& arithmetic, Index width);
+  void apply_softcap(double softcap, const Arithmetic& arithmetic);
+
+  std::vector<double> inherited_error;  // rigorous bounds of what q and k bring along
 };
 
 }  // namespace attest::bounds

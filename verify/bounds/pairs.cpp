@@ -26,10 +26,25 @@ void PairRows::fill(Index h, Index i, PairRow& row) {
   row.last = scores_.last;
   fill_delta(h, i, row);
   dp_.compute(d_o_.data(), head_.v_width, head_.v_columns.data(), head_.keys, row.first, row.last);
+  fill_exponents(lse, saved_.lse_worst(h, i), row);
   for (Index j = row.first; j < row.last; ++j) {
-    if (scores_.s[j] != -infinity)
-      fill_pair(lse, saved_.lse_worst(h, i), saved_.lse_systematic(h, i), j, row);
+    if (scores_.s[j] != -infinity) fill_pair(lse, saved_.lse_systematic(h, i), j, row);
   }
+}
+
+// p = e^(s - lse). Nothing is normalised here, so that the error of the exponent counts in full.
+void PairRows::fill_exponents(double lse, double lse_worst, const PairRow& row) {
+  const Arithmetic& a = arithmetic_;
+  for (auto* x : {&p_, &exponent_worst_, &growth_}) x->assign(padded(head_.keys), 0);
+  for (Index j = row.first; j < row.last; ++j) {
+    const double s = scores_.s[j];
+    if (s == -infinity) continue;
+    p_[j] = s - lse;
+    exponent_worst_[j] = scores_.error[j] + 4 * a.u * (std::abs(s) + std::abs(lse)) + a.exp_error + lse_worst;
+  }
+  const Index first = row.first / lanes * lanes, count = padded(row.last) - first;
+  vector_kernels().exp(&p_[first], &p_[first], count);
+  vector_kernels().expm1(&exponent_worst_[first], &growth_[first], count);
 }
 
 // A row that may attend to no key: its scores are constants, so that nothing reaches q and k.
@@ -70,46 +85,39 @@ void PairRows::fill_delta(Index h, Index i, PairRow& row) {
 
 Factor PairRows::stored(Factor f, double eta) const {
   if (arithmetic_.p_is_rounded) {
-    const DType dtype = arithmetic_.contract.p_dtype;
-    const double spacing = std::max(ulp(f.value, dtype), 2 * eta);
+    const double spacing = std::max(grid_.spacing(f.value), 2 * eta);
     f.worst += std::max(arithmetic_.p_unit * (std::abs(f.value) + f.worst), eta);
     f.variance += spacing * spacing / 12;
-    const double written = round_to(f.value, dtype);
-    f.predicted = std::isfinite(written) ? written - f.value : 0;
+    f.predicted = std::abs(f.value) <= largest_stored_ ? grid_.round(f.value) - f.value : 0;
   }
   f.spread = std::sqrt(f.variance);
   return f;
 }
 
 // Equations (16) and (17).
-void PairRows::fill_pair(double lse, double lse_worst, double lse_systematic, Index j, PairRow& row) const {
+void PairRows::fill_pair(double lse, double lse_systematic, Index j, PairRow& row) const {
   const Arithmetic& a = arithmetic_;
   const double u = a.u, c2u2 = mean_square_rounding * u * u;
-  const double s = scores_.s[j], x = dp_.sum[j] - row.delta, p = std::exp(s - lse),
-               scale = std::abs(spec_.scale);
+  const double s = scores_.s[j], x = dp_.sum[j] - row.delta, p = p_[j], scale = std::abs(spec_.scale);
   const ProductSums& qk = scores_.products;
-  const SumError qk_sum = sum_error(a.contract.qk, head_.qk_width),
-                 dp_sum = sum_error(a.contract.qk, head_.v_width);
   const auto truncation = [](const SumError& sum, const ProductSums& products, Index at) {
     return sum.bias *
            std::min(products.magnitude[at], std::abs(products.sum[at]) + 2 * std::sqrt(products.squares[at]));
   };
 
-  // The exponent s - lse: nothing is normalised here, so that its error counts in full.
   const double ends = std::abs(s) + std::abs(lse);
-  const double exponent_worst = scores_.error[j] + 4 * u * ends + a.exp_error + lse_worst;
   const double exponent_variance = scores_.variance[j] + c2u2 * (2 * s * s + lse * lse);
   const double exponent_systematic = a.exp_error + u * ends +
-                                     scale * scores_.slope[j] * truncation(qk_sum, qk, j) +
+                                     scale * scores_.slope[j] * truncation(qk_sum_, qk, j) +
                                      u * std::abs(scores_.tangent[j]) + lse_systematic;
-  row.p[j] = stored({p, p * std::expm1(exponent_worst) + a.flush, p * p * exponent_variance,
-                     p * exponent_systematic + a.flush, 0, 0},
-                    a.p_half_subnormal);
+  row.p[j] = stored(
+      {p, p * growth_[j] + a.flush, p * p * exponent_variance, p * exponent_systematic + a.flush, 0, 0},
+      a.p_half_subnormal);
 
   // dS = P (dP - delta). P may be the weight as computed or as stored: some kernels keep only the latter.
-  const double dp_worst = dp_sum.worst * dp_.magnitude[j];
+  const double dp_worst = dp_sum_.worst * dp_.magnitude[j];
   const double difference = dp_worst + row.delta_worst + 2 * u * (std::abs(x) + dp_worst + row.delta_worst);
-  const double dp_variance = dp_.variance(j, head_.v_width, dp_sum) + row.delta_variance;
+  const double dp_variance = dp_.variance(j, head_.v_width, dp_sum_) + row.delta_variance;
   const double ds = p * x;
   row.gradient[j] = {ds, row.p[j].worst * (std::abs(x) + difference) + p * difference + a.flush};
 
@@ -118,7 +126,7 @@ void PairRows::fill_pair(double lse, double lse_worst, double lse_systematic, In
                        (spec_.softcap > 0 ? 2 * u * (std::abs(ds) + row.gradient[j].worst) : 0);
   const double variance =
       slope * slope * (row.p[j].variance * x * x + 2 * c2u2 * ds * ds + p * p * dp_variance);
-  const double systematic = slope * (std::abs(ds) * exponent_systematic + p * truncation(dp_sum, dp_, j)) +
+  const double systematic = slope * (std::abs(ds) * exponent_systematic + p * truncation(dp_sum_, dp_, j)) +
                             std::abs(ds) * slope_error + a.flush * (1 + std::abs(x));
   // A kernel that multiplies by the scale before it stores dS meets the subnormals earlier.
   const double eta = a.p_half_subnormal * std::max(1.0, scale > 0 ? 1 / scale : 1.0);

@@ -7,6 +7,7 @@
 #include "verify/bounds/attention_backward.hpp"
 #include "verify/bounds/contraction.hpp"
 #include "verify/bounds/head.hpp"
+#include "verify/bounds/storage_grid.hpp"
 
 namespace attest::bounds {
 
@@ -30,7 +31,15 @@ class PairRows {
  public:
   PairRows(const AttentionSpec& spec, const AttentionInputs& in, const BackwardInputs& saved,
            const Arithmetic& arithmetic, const Head& head)
-      : spec_(spec), in_(in), saved_(saved), arithmetic_(arithmetic), head_(head) {}
+      : spec_(spec),
+        in_(in),
+        saved_(saved),
+        arithmetic_(arithmetic),
+        head_(head),
+        qk_sum_(sum_error(arithmetic.contract.qk, head.qk_width)),
+        dp_sum_(sum_error(arithmetic.contract.qk, head.v_width)),
+        grid_(arithmetic.contract.p_dtype),
+        largest_stored_(format_of(arithmetic.contract.p_dtype).max) {}
 
   /// Row i of query head h.
   void fill(Index h, Index i, PairRow& row);
@@ -38,7 +47,8 @@ class PairRows {
  private:
   void fill_empty(PairRow& row) const;
   void fill_delta(Index h, Index i, PairRow& row);
-  void fill_pair(double lse, double lse_worst, double lse_systematic, Index j, PairRow& row) const;
+  void fill_exponents(double lse, double lse_worst, const PairRow& row);
+  void fill_pair(double lse, double lse_systematic, Index j, PairRow& row) const;
   Factor stored(Factor factor, double eta) const;
 
   const AttentionSpec& spec_;
@@ -46,9 +56,13 @@ class PairRows {
   const BackwardInputs& saved_;
   const Arithmetic& arithmetic_;
   const Head& head_;
+  const SumError qk_sum_, dp_sum_;
+  const StorageGrid grid_;  // of P and dS
+  const double largest_stored_;
   ScoreRow scores_;
   ProductSums dp_;  // do . v
   std::vector<double> d_o_;
+  std::vector<double> p_, exponent_worst_, growth_;  // [Sk, padded]; growth = e^exponent_worst - 1
 };
 
 }  // namespace attest::bounds

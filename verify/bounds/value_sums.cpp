@@ -1,44 +1,43 @@
-// Sums over the keys of one attention row, for every column of V.
+// Sums over the keys of attention rows, for every column of V.
 #include "verify/bounds/value_sums.hpp"
 
 #include <algorithm>
 #include <cmath>
 
 namespace attest::bounds {
+namespace {
 
-void ValueSums::compute(const Weights& w, const Head& head, const Arithmetic& arithmetic) {
-  const double vanishing = std::max(arithmetic.u, arithmetic.p_half_subnormal);
-  keys_.clear();
-  for (Index c = 0; c < w.count(); ++c) {
+using ValueKeys = ValueKey[rows_in_cache];
+using CentredKeys = CentredKey[rows_in_cache];
+
+void value_keys(const Weights& w, Index first, Index count, const Head& head, double vanishing,
+                ValueKeys& keys) {
+  for (Index n = 0; n < count; ++n) {
+    const Index c = first + n;
     const double p = w.p[c];
-    keys_.push_back({head.v_row(w.key[c]),
-                     p,
-                     w.store[c],
-                     w.store_variance[c],
-                     p < vanishing ? p : 0,
-                     {w.predicted[0][c], w.predicted[1][c], w.predicted[2][c]},
-                     p * std::expm1(w.delta[c]),
-                     p * w.variance[c],
-                     p * p * w.variance[c],
-                     p * w.tangent[c],
-                     p * std::sqrt(w.variance[c])});
+    keys[n] = {head.v_row(w.key[c]),
+               p,
+               p * p,
+               w.store[c],
+               w.store_variance[c],
+               p < vanishing ? p : 0,
+               {w.predicted[0][c], w.predicted[1][c], w.predicted[2][c]}};
   }
-  blocks.assign(padded(head.v_width) / lanes, {});
-  const auto for_all = [&](auto add) {
-    const Index count = static_cast<Index>(keys_.size());
-    for (Index first = 0; first < count; first += rows_in_cache) {
-      const Index here = std::min(rows_in_cache, count - first);
-      for (std::size_t b = 0; b < blocks.size(); ++b) {
-        add(blocks[b], &keys_[first], here, static_cast<Index>(b) * lanes);
-      }
-    }
-  };
-  for_all(add_values);
-  for_all(add_centred);
+}
 
-  if (w.sink_p == 0) return;
-  // The sink is a key whose value is 0.
-  for (Block& sums : blocks) {
+void centred_keys(const Weights& w, Index first, Index count, const Head& head, CentredKeys& keys) {
+  for (Index n = 0; n < count; ++n) {
+    const Index c = first + n;
+    const double p = w.p[c], variance = w.variance[c];
+    keys[n] = {head.v_row(w.key[c]), p * w.growth[c],        p, p * variance, p * p * variance,
+               p * w.tangent[c],     p * std::sqrt(variance)};
+  }
+}
+
+/// The sink is a key whose value is 0.
+void add_sink(ValueSums& row) {
+  const Weights& w = row.w;
+  for (ValueBlock& sums : row.blocks) {
     for (Index e = 0; e < lanes; ++e) {
       const double x = sums.o[e], size = std::abs(x), p = w.sink_p;
       sums.worst[e] += p * std::expm1(w.sink_delta) * size;
@@ -50,45 +49,36 @@ void ValueSums::compute(const Weights& w, const Head& head, const Arithmetic& ar
   }
 }
 
-ATTEST_VECTORISED
-void ValueSums::add_values(Block& block, const Key* keys, Index count, Index column) {
-  Block sums = block;
-  for (Index n = 0; n < count; ++n) {
-    const Key& key = keys[n];
-    const double* v = key.v + column;
-    for (Index e = 0; e < lanes; ++e) {
-      const double x = v[e], size = std::abs(x), square = x * x, o = sums.o[e] + key.p * x;
-      sums.o[e] = o;
-      sums.prefix[e] += o * o;
-      sums.prefix_sum[e] += o;
-      sums.magnitude[e] += key.p * size;
-      sums.squares[e] += key.p * key.p * square;
-      sums.store[e] += key.store * size;
-      sums.store_variance[e] += key.store_variance * square;
-      sums.tiny[e] += key.tiny * x;
-      for (int k = 0; k < 3; ++k) sums.predicted[k][e] += key.predicted[k] * x;
-    }
-  }
-  block = sums;
-}
+}  // namespace
 
-ATTEST_VECTORISED
-void ValueSums::add_centred(Block& block, const Key* keys, Index count, Index column) {
-  Block sums = block;
-  for (Index n = 0; n < count; ++n) {
-    const Key& key = keys[n];
-    const double* v = key.v + column;
-    for (Index e = 0; e < lanes; ++e) {
-      const double x = v[e] - sums.o[e], size = std::abs(x);
-      sums.worst[e] += key.worst * size;
-      sums.spread[e] += key.p * size;
-      sums.second_order[e] += key.second_order * size;
-      sums.variance[e] += key.variance * (x * x);
-      sums.scale[e] += key.scale * x;
-      sums.coherent[e] += key.coherent * size;
-    }
+void compute_value_sums(std::span<ValueSums> rows, const Head& head, const Arithmetic& arithmetic) {
+  const double vanishing = std::max(arithmetic.u, arithmetic.p_half_subnormal);
+  const Index blocks = padded(head.v_width) / lanes;
+  Index most = 0;
+  for (ValueSums& row : rows) {
+    row.blocks.assign(blocks, {});
+    most = std::max(most, row.w.count());
   }
-  block = sums;
+  const auto for_pieces = [&](const auto& add) {
+    for (Index first = 0; first < most; first += rows_in_cache) {
+      for (ValueSums& row : rows) {
+        if (first < row.w.count()) add(row, first, std::min(rows_in_cache, row.w.count() - first));
+      }
+    }
+  };
+  for_pieces([&](ValueSums& row, Index first, Index count) {
+    ValueKeys keys;
+    value_keys(row.w, first, count, head, vanishing, keys);
+    vector_kernels().add_values(row.blocks.data(), blocks, keys, count);
+  });
+  for_pieces([&](ValueSums& row, Index first, Index count) {
+    CentredKeys keys;
+    centred_keys(row.w, first, count, head, keys);
+    vector_kernels().add_centred(row.blocks.data(), blocks, keys, count);
+  });
+  for (ValueSums& row : rows) {
+    if (row.w.sink_p != 0) add_sink(row);
+  }
 }
 
 }  // namespace attest::bounds

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "verify/bounds/storage_grid.hpp"
+
 namespace attest::bounds {
 namespace {
 
@@ -27,26 +29,30 @@ bool Weights::compute(const AttentionSpec& spec, const AttentionInputs& in, cons
 }
 
 bool Weights::compute_exact(const AttentionInputs& in, Index h) {
-  top = 0;
   key.clear();
-  tangent.clear();
-  p.clear();
-  m = in.sink ? in.sink(h) : -infinity;
   for (Index j = scores.first; j < scores.last; ++j) {
-    if (scores.s[j] == -infinity) continue;
-    if (key.empty() || scores.s[j] > scores.s[key[top]]) top = count();
-    key.push_back(j);
-    tangent.push_back(scores.tangent[j]);
-    m = std::max(m, scores.s[j]);
+    if (scores.s[j] != -infinity) key.push_back(j);
   }
+  const auto gather = [this](const std::vector<double>& from, std::vector<double>& to) {
+    to.resize(key.size());
+    for (Index c = 0; c < count(); ++c) to[c] = from[key[c]];
+  };
+  gather(scores.s, score);
+  gather(scores.tangent, tangent);
+  gather(scores.drift, drift);
+  const Index n = count();
+  top = std::max_element(score.begin(), score.end()) - score.begin();
+  m = in.sink ? in.sink(h) : -infinity;
+  for (const double s : score) m = std::max(m, s);
   if (m == -infinity) return false;
 
+  p.assign(padded(n), 0);
+  for (Index c = 0; c < n; ++c) p[c] = score[c] - m;
+  vector_kernels().exp(p.data(), p.data(), padded(n));
+  p.resize(n);
   sink_p = in.sink ? std::exp(in.sink(h) - m) : 0;
   l = sink_p;
-  for (const Index j : key) {
-    p.push_back(std::exp(scores.s[j] - m));
-    l += p.back();
-  }
+  for (const double weight : p) l += weight;
   for (double& weight : p) weight /= l;
   sink_p /= l;
   lse = m + std::log(l);
@@ -54,11 +60,12 @@ bool Weights::compute_exact(const AttentionInputs& in, Index h) {
 }
 
 // Equations (7) and (8).
+ATTEST_VECTORISED
 void Weights::compute_exponent_errors(const AttentionInputs& in, const Arithmetic& a, Index h) {
   const double tiles = a.tiles(count(), span());
   const double per_update = a.exps_per_tile * (a.exp_error + 2 * a.u);
   largest = std::abs(lse);
-  for (const Index j : key) largest = std::max(largest, std::abs(scores.s[j]));
+  for (const double s : score) largest = std::max(largest, std::abs(s));
   if (in.sink) largest = std::max(largest, std::abs(in.sink(h)));
   largest += scores.inherited_worst;
   shift = 2 * a.u * largest;
@@ -75,49 +82,53 @@ void Weights::compute_exponent_errors(const AttentionInputs& in, const Arithmeti
   const auto variance_of = [&](double s, double noise) {
     return noise + 4 * u2 * (m - s) * (m - s) + a.exp_error * a.exp_error / 3;
   };
-  delta.clear();
-  variance.clear();
-  drift.clear();
+  delta.resize(count());
+  variance.resize(count());
   delta_max = 0;
-  for (const Index j : key) {
-    delta.push_back(worst_of(scores.s[j], scores.error[j]));
-    variance.push_back(variance_of(scores.s[j], scores.variance[j]));
-    drift.push_back(scores.drift[j]);
-    delta_max = std::max(delta_max, delta.back());
+  for (Index c = 0; c < count(); ++c) {
+    delta[c] = worst_of(score[c], scores.error[key[c]]);
+    variance[c] = variance_of(score[c], scores.variance[key[c]]);
+    delta_max = std::max(delta_max, delta[c]);
   }
   sink_delta = in.sink ? worst_of(in.sink(h), 0) : 0;
   sink_variance = in.sink ? variance_of(in.sink(h), 0) : 0;
   delta_max = std::max(delta_max, sink_delta);
+  growth.assign(padded(count()), 0);
+  std::copy(delta.begin(), delta.end(), growth.begin());
+  vector_kernels().expm1(growth.data(), growth.data(), padded(count()));
 }
 
 // A device may store weights normalised (p) or relative to a running maximum (p l); the larger error counts.
+ATTEST_VECTORISED
 void Weights::compute_stored(const Arithmetic& a) {
   const Index n = count();
   store.assign(n, 0);
   store_variance.assign(n, 0);
   for (auto& x : predicted) x.assign(n, 0);
   if (!a.p_is_rounded) return;
-  const DType stored = a.contract.p_dtype;
+  const StorageGrid grid(a.contract.p_dtype);
   const double u = a.p_unit, eta = a.p_half_subnormal;
 
   // Where the keys are visited in halves, the half without the largest score has a maximum of its own.
-  double half_max[2] = {-infinity, -infinity};
-  for (Index c = 0; c < n; ++c) half_max[c >= n / 2] = std::max(half_max[c >= n / 2], scores.s[key[c]]);
-  const Index lower_half = half_max[0] < half_max[1] ? 0 : 1;
-  const double lower_l = std::isfinite(half_max[lower_half]) ? l * std::exp(m - half_max[lower_half]) : l;
+  const auto half = score.begin() + n / 2;
+  const double half_max[2] = {half == score.begin() ? -infinity : *std::max_element(score.begin(), half),
+                              half == score.end() ? -infinity : *std::max_element(half, score.end())};
+  const Index lower = half_max[0] < half_max[1] ? 0 : 1;
+  const double lower_l = std::isfinite(half_max[lower]) ? l * std::exp(m - half_max[lower]) : l;
+  const Index lower_first = lower == 0 ? 0 : n / 2, lower_last = lower == 0 ? n / 2 : n;
 
-  const auto spacing_variance = [&](double x) {
-    const double spacing = ulp(x, stored);
-    return spacing * spacing / 12;
-  };
   for (Index c = 0; c < n; ++c) {
-    const double weight = p[c];
+    const double weight = p[c], relative = weight * l;
+    const double spacing = grid.spacing(weight), relative_spacing = grid.spacing(relative) / l;
     store[c] = std::max(u * weight, eta);
-    store_variance[c] = std::max({spacing_variance(weight), spacing_variance(weight * l) / (l * l),
-                                  mean_square_rounding * u * u * weight * weight});
-    const double in_half = (c >= n / 2) == (lower_half == 1) ? lower_l : l;
-    const double units[3] = {l, 1, in_half};
-    for (int k = 0; k < 3; ++k) predicted[k][c] = round_to(weight * units[k], stored) / units[k] - weight;
+    store_variance[c] = std::max(std::max(spacing * spacing, relative_spacing * relative_spacing) / 12,
+                                 mean_square_rounding * u * u * weight * weight);
+    predicted[0][c] = grid.round(relative) / l - weight;
+    predicted[1][c] = grid.round(weight) - weight;
+  }
+  predicted[2] = predicted[0];
+  for (Index c = lower_first; c < lower_last; ++c) {
+    predicted[2][c] = grid.round(p[c] * lower_l) / lower_l - p[c];
   }
 }
 

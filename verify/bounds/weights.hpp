@@ -13,8 +13,10 @@ namespace attest::bounds {
 struct Weights {
   ScoreRow scores;
   std::vector<Index> key;
+  std::vector<double> score;
   std::vector<double> p;               // exact weights
   std::vector<double> delta;           // rigorous bound of the error of the exponent
+  std::vector<double> growth;          // e^delta - 1, padded to `lanes`
   std::vector<double> variance;        // of its noise
   std::vector<double> drift;           // systematic error that q and k bring along; 0 where they are exact
   std::vector<double> tangent;         // d score / d ln(scale)

@@ -1,0 +1,173 @@
+// The vector kernels of the bounds against plain loops, at every instruction set level that the machine has.
+#include "verify/bounds/vector_kernels.hpp"
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "tests/catch.hpp"
+#include "tests/support/random.hpp"
+
+namespace {
+
+using namespace attest;
+using namespace attest::bounds;
+using attest::test::Random;
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr long double u = 0x1p-53L;
+
+/// A sum in long double, and what n additions and products in double may be off: every term meets fewer than
+/// n + 4 roundings. A sum of squared running sums squares that.
+struct Sum {
+  long double value = 0, magnitude = 0;
+
+  void add(long double term) {
+    value += term;
+    magnitude += std::abs(term);
+  }
+  bool matches(double got, Index n) const {
+    return std::abs(got - value) <= 2 * static_cast<long double>(n + 4) * u * magnitude;
+  }
+};
+
+std::vector<double> random_values(Random& random, Index n) {
+  std::vector<double> x(n);
+  for (double& value : x) value = random.symmetric() / 3;  // all bits of a double
+  return x;
+}
+
+}  // namespace
+
+TEST_CASE("the vector exponentials are within four roundings of the exact ones") {
+  std::vector<double> x, y;
+  Random random(1);
+  for (Index n = 0; n < 40000; ++n) {
+    x.push_back(-std::abs(random.symmetric()) * std::exp2(30 * random.symmetric() - 20));
+  }
+  for (const double special : {0.0, -708.0, -1.0, -0x1p-1074}) x.push_back(special);
+  x.resize(padded(static_cast<Index>(x.size())));
+  const Index n = static_cast<Index>(x.size());
+  y.resize(n);
+  for (const VectorKernels* kernels : available_vector_kernels()) {
+    kernels->exp(x.data(), y.data(), n);
+    for (Index i = 0; i < n; ++i) {
+      const long double want = std::exp(static_cast<long double>(std::max(x[i], -708.0)));
+      if (!(std::abs(y[i] - want) <= 4 * u * want)) FAIL("exp(" << x[i] << ") = " << y[i]);
+    }
+    std::vector<double> positive(x);
+    for (double& value : positive) value = std::abs(value);
+    kernels->expm1(positive.data(), y.data(), n);
+    for (Index i = 0; i < n; ++i) {
+      const long double want =
+          positive[i] > 709 ? infinity : std::expm1(static_cast<long double>(positive[i]));
+      if (!(y[i] == want || std::abs(y[i] - want) <= 4 * u * want)) {
+        FAIL("expm1(" << positive[i] << ") = " << y[i]);
+      }
+    }
+    double special[lanes] = {710, infinity, std::nan(""), 709, -infinity, -1e300, 0, 1};
+    kernels->exp(special, y.data(), lanes);
+    CHECK(y[0] == infinity);
+    CHECK(y[1] == infinity);
+    CHECK(std::isnan(y[2]));
+    CHECK(std::isfinite(y[3]));
+    CHECK((y[4] > 0 && y[4] < 1e-300 && y[5] == y[4]));
+  }
+}
+
+TEST_CASE("the vector kernels form the sums that the bounds need") {
+  const auto count = GENERATE(Index{1}, Index{7}, Index{8}, Index{9}, Index{17}, Index{64});
+  const auto depth = GENERATE(Index{1}, Index{5}, Index{64});
+  Random random(static_cast<std::uint64_t>(100 * count + depth));
+  const Index keys = padded(count), width = padded(depth), blocks = width / lanes;
+  const std::vector<double> a = random_values(random, depth), b = random_values(random, keys * depth),
+                            v = random_values(random, count * width);
+
+  for (const VectorKernels* kernels : available_vector_kernels()) {
+    std::vector<double> got[5];
+    for (auto& x : got) x.assign(keys, infinity);
+    const Index first = count / 3;
+    kernels->product_sums(a.data(), depth, b.data(), first, count,
+                          {got[0].data(), got[1].data(), got[2].data(), got[3].data(), got[4].data()});
+    for (Index j = first; j < count; ++j) {
+      Sum sum, size, squares, prefix, prefix_sum;
+      for (Index d = 0; d < depth; ++d) {
+        const long double t = static_cast<long double>(a[d]) * b[(j / lanes * depth + d) * lanes + j % lanes];
+        sum.add(t);
+        size.add(std::abs(t));
+        squares.add(t * t);
+        prefix.add(sum.magnitude * sum.magnitude);
+        prefix.value += sum.value * sum.value - sum.magnitude * sum.magnitude;
+        prefix_sum.add(sum.magnitude);
+        prefix_sum.value += sum.value - sum.magnitude;
+      }
+      CHECK((sum.matches(got[0][j], depth) && size.matches(got[1][j], depth) &&
+             squares.matches(got[2][j], depth) && prefix.matches(got[3][j], 3 * depth) &&
+             prefix_sum.matches(got[4][j], 2 * depth)));
+    }
+
+    std::vector<ValueKey> value_keys;
+    std::vector<CentredKey> centred_keys;
+    std::vector<Factor> factors;
+    for (Index n = 0; n < count; ++n) {
+      double c[14];
+      for (double& x : c) x = random.symmetric() / 3;
+      const double* row = &v[n * width];
+      value_keys.push_back({row, c[0], c[1], c[2], c[3], c[4], {c[5], c[6], c[7]}});
+      centred_keys.push_back({row, c[8], c[9], c[10], c[11], c[12], c[13]});
+      factors.push_back({c[0], c[1], c[2], c[3], c[4], c[5]});
+    }
+    std::vector<ValueBlock> values(blocks);
+    std::vector<TermBlock> terms(blocks);
+    const Index half = count / 2;
+    kernels->add_values(values.data(), blocks, value_keys.data(), half);  // continued by the second call
+    kernels->add_values(values.data(), blocks, value_keys.data() + half, count - half);
+    kernels->add_centred(values.data(), blocks, centred_keys.data(), count);
+    kernels->add_terms(terms.data(), blocks, factors.data(), v.data(), half);
+    kernels->add_terms(terms.data(), blocks, factors.data() + half, &v[half * width], count - half);
+    for (Index e = 0; e < width; ++e) {
+      const ValueBlock& g = values[e / lanes];
+      const TermBlock& t = terms[e / lanes];
+      const Index x = e % lanes;
+      Sum value[8], centred[6], term[8];
+      for (Index n = 0; n < count; ++n) {
+        const ValueKey& k = value_keys[n];
+        const CentredKey& c = centred_keys[n];
+        const Factor& f = factors[n];
+        const long double s = v[n * width + e], size = std::abs(s), from_o = s - g.o[x];
+        value[0].add(k.p * s);
+        value[1].add(k.p * size);
+        value[2].add(k.p_squared * s * s);
+        value[3].add(k.store * size);
+        value[4].add(k.store_variance * s * s);
+        value[5].add(k.tiny * s);
+        value[6].add(k.predicted[0] * s);
+        value[7].add(k.predicted[2] * s);
+        centred[0].add(c.worst * std::abs(from_o));
+        centred[1].add(c.spread * std::abs(from_o));
+        centred[2].add(c.second_order * std::abs(from_o));
+        centred[3].add(c.variance * from_o * from_o);
+        centred[4].add(c.scale * from_o);
+        centred[5].add(c.coherent * std::abs(from_o));
+        term[0].add(f.value * s);
+        term[1].add(std::abs(f.value * s));
+        term[2].add(f.value * s * f.value * s);
+        term[3].add(f.worst * size);
+        term[4].add(f.variance * s * s);
+        term[5].add(f.systematic * size);
+        term[6].add(f.predicted * s);
+        term[7].add(f.spread * size);
+      }
+      const double got_values[] = {
+          g.o[x],    g.magnitude[x],    g.squares[x],     g.store[x], g.store_variance[x],
+          g.tiny[x], g.predicted[0][x], g.predicted[2][x]};
+      const double got_centred[] = {g.worst[x],    g.spread[x], g.second_order[x],
+                                    g.variance[x], g.scale[x],  g.coherent[x]};
+      const double got_terms[] = {t.value[x],    t.magnitude[x],  t.squares[x],   t.worst[x],
+                                  t.variance[x], t.systematic[x], t.predicted[x], t.spread[x]};
+      for (int k = 0; k < 8; ++k) CHECK(value[k].matches(got_values[k], count));
+      for (int k = 0; k < 6; ++k) CHECK(centred[k].matches(got_centred[k], count));
+      for (int k = 0; k < 8; ++k) CHECK(term[k].matches(got_terms[k], count));
+    }
+  }
+}
