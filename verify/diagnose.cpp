@@ -67,7 +67,8 @@ DiagnosisEntry entry_of(const std::string& cause, const Votes& votes) {
 
 }  // namespace
 
-std::vector<DiagnosisEntry> diagnose(std::span<const Expected> expected, std::span<const Decoy> answers) {
+std::vector<DiagnosisEntry> diagnose(std::span<const Expected> expected, std::span<const Decoy> answers,
+                                     const std::vector<DiagnosisEntry>& fitted) {
   std::map<std::string, Votes> votes;
   for (const Decoy& answer : answers) {
     const auto e = std::ranges::find(expected, answer.output, &Expected::output);
@@ -94,9 +95,21 @@ std::vector<DiagnosisEntry> diagnose(std::span<const Expected> expected, std::sp
   std::vector<DiagnosisEntry> all;
   for (const auto& [name, of_name] : votes)
     if (of_name.confidence() >= least_confidence) all.push_back(entry_of(name, of_name));
-  std::ranges::stable_sort(all, std::greater{}, &DiagnosisEntry::confidence);
+  all.insert(all.end(), fitted.begin(), fitted.end());
   for (const Expected& e : expected)
     if (const auto truncated = truncation(e)) all.push_back(*truncated);
+  // Elements that have the very value of an answer are better evidence than a fit as good.
+  std::ranges::stable_sort(all, std::greater{},
+                           [](const DiagnosisEntry& x) { return std::min(x.confidence, 0.95); });
+  for (std::size_t n = 0; n < all.size(); ++n) {
+    const auto next = all.begin() + static_cast<std::ptrdiff_t>(n) + 1;
+    const auto same = std::remove_if(
+        next, all.end(), [&, cause = all[n].cause](const DiagnosisEntry& x) { return x.cause == cause; });
+    all.erase(same, all.end());
+  }
+  // What is only a place to look at is of no use beside a cause.
+  if (!all.empty() && all.front().confidence >= least_confidence)
+    std::erase_if(all, [](const DiagnosisEntry& x) { return x.confidence < least_confidence; });
   if (all.size() > most_entries) all.resize(most_entries);
   return all;
 }

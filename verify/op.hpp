@@ -11,6 +11,7 @@
 
 #include "verify/case.hpp"
 #include "verify/expected.hpp"
+#include "verify/findings.hpp"
 
 namespace attest {
 
@@ -71,6 +72,9 @@ class Problem {
 
   /// Wrong answers that would explain a failure, beside the decoys. Call after expect().
   virtual std::vector<Decoy> alternatives(std::span<const Expected>) const { return {}; }
+
+  /// Causes of a failure that were fitted to the errors, the likeliest first. Call after expect().
+  virtual std::vector<DiagnosisEntry> explanations(std::span<const Expected>) const { return {}; }
 };
 
 struct Op {

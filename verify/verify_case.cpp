@@ -51,7 +51,7 @@ CaseFindings verify_case(const Op& op, const Case& c, Progress& progress) {
   judge(findings, expected, answers);
   if (findings.verdict == Verdict::fail) {
     std::ranges::move(problem->alternatives(expected), std::back_inserter(answers));
-    findings.diagnosis = diagnose(expected, answers);
+    findings.diagnosis = diagnose(expected, answers, problem->explanations(expected));
   }
   return findings;
 }

@@ -186,6 +186,19 @@ TEST_CASE("every planted fault of the backward pass fails", "[sweep]") {
   }
 }
 
+TEST_CASE("a planted fault of the backward pass that has a name is named first") {
+  const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32);
+  for (const auto& [fault, cause] :
+       {std::pair{"delta missing", "delta = rowsum(do o) missing in dS"},
+        std::pair{"dk without scale", "dq or dk without the scale"}}) {
+    const CaseFindings findings = judged(
+        faulty_dump_of(setup_of(element), kernel_for(element), fault_named(fault), true, all_outputs));
+    INFO(fault << ": " << summary(findings));
+    REQUIRE(!findings.diagnosis.empty());
+    CHECK(findings.diagnosis.front().cause == cause);
+  }
+}
+
 TEST_CASE("faults of precision fail by the gradients where the contract is finer") {
   const Names all = {"dk", "dq", "dv", "o"};
   CHECK(failing("p in bfloat16", DType::float16) == all);

@@ -187,11 +187,22 @@ TEST_CASE("a planted fault that has a name is named first") {
         std::pair{"causal sees one key less", "a causal diagonal one key short"},
         std::pair{"window one key wider", "window_left one key too wide"},
         std::pair{"window one key narrower", "window_left one key short"},
-        std::pair{"softcap missing", "softcap ignored"}, std::pair{"sink missing", "in/sink ignored"},
-        std::pair{"bias missing", "in/bias ignored"}, std::pair{"alibi missing", "ALiBi ignored"},
+        std::pair{"softcap missing", "softcap ignored"},
+        std::pair{"sink missing", "in/sink ignored"},
+        std::pair{"bias missing", "in/bias ignored"},
+        std::pair{"alibi missing", "ALiBi ignored"},
         std::pair{"mask missing", "in/mask ignored"},
         std::pair{"heads modulo", "query head h reads key/value head h mod Hkv"},
-        std::pair{"lse in base 2", "lse in base 2"}, std::pair{"o is zero", "zeros, or nothing written"}}) {
+        std::pair{"lse in base 2", "lse in base 2"},
+        std::pair{"o is zero", "zeros, or nothing written"},
+        std::pair{"tile dropped", "keys 32..63 missing"},
+        std::pair{"tile twice", "keys 32..63 counted twice"},
+        std::pair{"rescale missed",
+                  "keys 0..31 not rescaled when a later maximum rose in P.V but not in the row sum"},
+        std::pair{"padding unmasked", "10 keys of zeros take weight: the end of the last tile is not masked"},
+        std::pair{"scores in bfloat16", "scores stored in bfloat16"},
+        std::pair{"p in float8_e4m3fn", "weights P stored in float8_e4m3fn"},
+        std::pair{"o has a stale row", "rows of o hold the results of those 1 row before"}}) {
     const Case broken =
         faulty_dump_of(setup_for(fault, element), kernel_for(element), fault_named(fault), false);
     const CaseFindings findings = judged(broken);

@@ -14,8 +14,12 @@ namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-/// Rows that read V together.
-constexpr Index rows_together = 8;
+/// Rows that read V together: fewer if they are long, so that what is kept of each key stays in the cache.
+constexpr Index most_rows_together = 8;
+Index rows_together(Index keys) {
+  constexpr Index keys_together = 1 << 16;
+  return std::clamp(keys_together / std::max(keys, Index{1}), Index{1}, most_rows_together);
+}
 
 class Forward {
  public:
@@ -77,8 +81,8 @@ class Forward {
   const ForwardOutputs& out_;
   const HeadErrors* errors_;
   const double share_;
-  std::array<ValueSums, rows_together> rows_;
-  std::array<Index, rows_together> query_;
+  std::array<ValueSums, most_rows_together> rows_;
+  std::array<Index, most_rows_together> query_;
   InheritedValues inherited_;
 };
 
@@ -286,6 +290,7 @@ void attention_forward(const AttentionSpec& spec, const AttentionInputs& in, con
                        const ForwardOutputs& out, const InputErrors* errors) {
   for (Index g = 0; g < in.kv_heads(); ++g) {
     const Head head(in, g);
+    const Index together = rows_together(in.keys());
     std::optional<HeadErrors> head_errors;
     if (errors) head_errors.emplace(*errors, in, g);
 #pragma omp parallel
@@ -293,8 +298,8 @@ void attention_forward(const AttentionSpec& spec, const AttentionInputs& in, con
       Forward forward(spec, in, head, contract, out, head_errors ? &*head_errors : nullptr);
 #pragma omp for collapse(2) schedule(dynamic, 1)
       for (Index h = g * in.group(); h < (g + 1) * in.group(); ++h) {
-        for (Index i = 0; i < in.queries(); i += rows_together) {
-          forward.rows(h, i, std::min(i + rows_together, in.queries()));
+        for (Index i = 0; i < in.queries(); i += together) {
+          forward.rows(h, i, std::min(i + together, in.queries()));
         }
       }
     }

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "verify/ops/attention_explanations.hpp"
 #include "verify/ops/attention_problem.hpp"
 
 namespace attest {
@@ -25,6 +26,21 @@ struct ModuloHeads {
 /// The first `keys` keys of [H, S, D].
 View<const double, 3> first_keys(View<const double, 3> x, Index keys) {
   return {x.data_handle(), {x.extent(0), keys, x.extent(2)}, {x.stride(0), x.stride(1), x.stride(2)}};
+}
+
+/// The last query head of each group only.
+template <class T, int Rank>
+View<T, Rank> last_of_groups(View<T, Rank> x, Index group) {
+  if (!x) return x;
+  typename View<T, Rank>::Extents extents, strides;
+  for (int axis = 0; axis < Rank; ++axis) {
+    extents[axis] = x.extent(axis);
+    strides[axis] = x.stride(axis);
+  }
+  T* const first = x.data_handle() + (group - 1) * strides[0];
+  extents[0] /= group;
+  strides[0] *= group;
+  return {first, extents, strides};
 }
 
 }  // namespace
@@ -110,6 +126,38 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected>) con
                   });
   }
 
+  const auto with_gradients = [&](const std::string& name, const GradientMisreading& misread) {
+    if (has_gradients()) take(sampled_gradients(name, misread));
+  };
+  const double zero = 0;
+  with_gradients("delta = rowsum(do o) missing in dS", [&](AttentionInputs&, ref::AttentionSaved& x) {
+    x.o = {&zero, {x.o.extent(0), x.o.extent(1), x.o.extent(2)}, {0, 0, 0}};
+  });
+  if (in.group() > 1) {
+    with_gradients("only the last query head of a group reaches dk and dv",
+                   [](AttentionInputs& x, ref::AttentionSaved& saved) {
+                     const Index group = x.group();
+                     x.q = last_of_groups(x.q, group);
+                     x.mask = last_of_groups(x.mask, group);
+                     x.bias = last_of_groups(x.bias, group);
+                     x.alibi_slopes = last_of_groups(x.alibi_slopes, group);
+                     x.sink = last_of_groups(x.sink, group);
+                     saved.o = last_of_groups(saved.o, group);
+                     saved.lse = last_of_groups(saved.lse, group);
+                     saved.d_o = last_of_groups(saved.d_o, group);
+                   });
+  }
+  for (const bool twice : {false, true}) {
+    std::vector<Decoy> scaled =
+        sampled_gradients(twice ? "dq or dk multiplied by the scale twice" : "dq or dk without the scale",
+                          [](AttentionInputs&, ref::AttentionSaved&) {});
+    std::erase_if(scaled, [](const Decoy& x) { return x.output == "dv"; });
+    for (Decoy& answer : scaled) {
+      for (double& x : answer.value) x *= twice ? right.scale : 1 / right.scale;
+    }
+    if (has_gradients() && right.scale != 0) take(std::move(scaled));
+  }
+
   const bool is_natural = attention_.lse_unit == 1;
   take(sampled_lse(
       is_natural ? "lse in base 2" : "lse in base e",
@@ -119,6 +167,10 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected>) con
   take(sampled_lse("the maximum in place of lse", [](double m, double) { return m; }));
   take(sampled_lse("lse of the other sign", [](double m, double l) { return -m - std::log(l); }));
   return all;
+}
+
+std::vector<DiagnosisEntry> AttentionProblem::explanations(std::span<const Expected> expected) const {
+  return explain_attention(attention_, contract_, *case_.in.at("q").dtype, expected);
 }
 
 }  // namespace attest

@@ -48,8 +48,10 @@ std::vector<Place> sample_keys(const std::vector<Sequence>& sequences) {
       sequences, [](const Sequence& s) { return s.in.kv_heads(); }, [](const Sequence& s) { return s.keys; });
 }
 
+}  // namespace
+
 /// Answers for the outputs that a case holds, by flat index.
-class Answers {
+class AttentionProblem::Answers {
  public:
   Answers(std::string name, const Case& c) : name_(std::move(name)), case_(c) {}
 
@@ -87,6 +89,8 @@ class Answers {
   std::vector<Decoy> answers_;
 };
 
+namespace {
+
 View<double, 1> whole(std::vector<double>& x) {
   return {x.data(), {static_cast<Index>(x.size())}};
 }
@@ -117,31 +121,10 @@ std::vector<Decoy> AttentionProblem::sampled_answers(const std::string& name, co
     answers.add_row("l", rows_place(s), at.h, at.i, std::vector{stats.l});
     answers.add_row("s", scores_place(s), at.h, at.i, scores);
     answers.add_row("p", scores_place(s), at.h, at.i, p);
-    if (case_.output("dq")) {
-      std::vector<double> dq(s.in.qk_width());
-      ref::attention_backward_query(spec, s.in, saved_[at.n].for_ref(), at.h, at.i, whole(dq), {});
-      answers.add_row(
-          "dq", [&](const double* data, const Tensor&) { return attention_.like_q(data, s); }, at.h, at.i,
-          dq);
-    }
   }
-  if (case_.output("dk") || case_.output("dv")) {
-    for (const Place& at : sample_keys(attention_.sequences)) {
-      Sequence s = attention_.sequences[at.n];
-      if (misread) misread(s.in);
-      if (s.in.keys() != attention_.sequences[at.n].in.keys()) break;
-      if (s.in.kv_heads() != attention_.sequences[at.n].in.kv_heads()) break;
-      std::vector<double> dk(s.in.qk_width()), dv(s.in.v_width());
-      ref::attention_backward_key(spec, s.in, saved_[at.n].for_ref(), at.h, at.i + s.in.past, whole(dk),
-                                  whole(dv));
-      answers.add_row(
-          "dk", [&](const double* data, const Tensor&) { return attention_.like_k(data, s); }, at.h, at.i,
-          dk);
-      answers.add_row(
-          "dv", [&](const double* data, const Tensor&) { return attention_.like_v(data, s); }, at.h, at.i,
-          dv);
-    }
-  }
+  add_gradients(answers, spec, [&](AttentionInputs& in, ref::AttentionSaved&) {
+    if (misread) misread(in);
+  });
   if (case_.output("dsink")) {
     std::vector<double> dsink(case_.out.at("dsink").size());
     for (std::size_t n = 0; n < saved_.size(); ++n) {
@@ -156,6 +139,42 @@ std::vector<Decoy> AttentionProblem::sampled_answers(const std::string& name, co
         },
         0, 0, dsink);
   }
+  return answers.take();
+}
+
+void AttentionProblem::add_gradients(Answers& answers, const AttentionSpec& spec,
+                                     const GradientMisreading& misread) const {
+  for (const Place& at : sample_rows(attention_.sequences)) {
+    if (!case_.output("dq")) break;
+    Sequence s = attention_.sequences[at.n];
+    ref::AttentionSaved saved = saved_[at.n].for_ref();
+    misread(s.in, saved);
+    if (s.in.q_heads() != attention_.sequences[at.n].in.q_heads()) break;
+    std::vector<double> dq(s.in.qk_width());
+    ref::attention_backward_query(spec, s.in, saved, at.h, at.i, whole(dq), {});
+    answers.add_row(
+        "dq", [&](const double* data, const Tensor&) { return attention_.like_q(data, s); }, at.h, at.i, dq);
+  }
+  if (!case_.output("dk") && !case_.output("dv")) return;
+  for (const Place& at : sample_keys(attention_.sequences)) {
+    Sequence s = attention_.sequences[at.n];
+    ref::AttentionSaved saved = saved_[at.n].for_ref();
+    misread(s.in, saved);
+    if (s.in.keys() != attention_.sequences[at.n].in.keys()) break;
+    if (s.in.kv_heads() != attention_.sequences[at.n].in.kv_heads()) break;
+    std::vector<double> dk(s.in.qk_width()), dv(s.in.v_width());
+    ref::attention_backward_key(spec, s.in, saved, at.h, at.i + s.in.past, whole(dk), whole(dv));
+    answers.add_row(
+        "dk", [&](const double* data, const Tensor&) { return attention_.like_k(data, s); }, at.h, at.i, dk);
+    answers.add_row(
+        "dv", [&](const double* data, const Tensor&) { return attention_.like_v(data, s); }, at.h, at.i, dv);
+  }
+}
+
+std::vector<Decoy> AttentionProblem::sampled_gradients(const std::string& name,
+                                                       const GradientMisreading& misread) const {
+  Answers answers(name, case_);
+  add_gradients(answers, attention_.spec, misread);
   return answers.take();
 }
 

@@ -37,6 +37,7 @@ class AttentionProblem : public Problem {
   void recheck(std::span<const Expected> expected) const override;
   std::vector<Decoy> decoys(std::span<const Expected> expected) const override;
   std::vector<Decoy> alternatives(std::span<const Expected> expected) const override;
+  std::vector<DiagnosisEntry> explanations(std::span<const Expected> expected) const override;
 
  private:
   bool has_gradients() const;
@@ -51,6 +52,12 @@ class AttentionProblem : public Problem {
   /// per output that the case holds; none for dk and dv if a misreading changes how many keys there are.
   std::vector<Decoy> sampled_answers(const std::string& name, const AttentionSpec& spec,
                                      const Misreading& misread = {}) const;
+  class Answers;
+  /// How a kernel may have misread what its backward pass starts from.
+  using GradientMisreading = std::function<void(AttentionInputs&, ref::AttentionSaved&)>;
+  /// The same for dq, dk and dv only.
+  std::vector<Decoy> sampled_gradients(const std::string& name, const GradientMisreading& misread) const;
+  void add_gradients(Answers& answers, const AttentionSpec& spec, const GradientMisreading& misread) const;
   /// lse from other statistics of its row.
   std::vector<Decoy> sampled_lse(const std::string& name, double (*lse)(double m, double l)) const;
   std::vector<Decoy> sampled_means_of_v() const;

@@ -1,0 +1,43 @@
+# The examples of the documentation print what they say they do.
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ATTEST = pathlib.Path(sys.argv.pop()).resolve()
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def examples(page):
+    """Pairs of a Python block and the console block that follows it."""
+    code = None
+    for language, text in BLOCK.findall(page.read_text()):
+        if language == "python":
+            code = text
+        elif code and text.startswith("$ attest "):
+            yield code, text
+            code = None
+
+
+class Examples(unittest.TestCase):
+    def test_they_print_what_the_page_shows(self):
+        shown = 0
+        for page in sorted((ROOT / "docs").glob("*.md")):
+            for code, console in examples(page):
+                with self.subTest(page=page.name), tempfile.TemporaryDirectory() as folder:
+                    (pathlib.Path(folder) / "python").symlink_to(ROOT / "python")
+                    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
+                    command, expected = console.split("\n", 1)
+                    arguments = command.removeprefix("$ attest ").split()
+                    got = subprocess.run([ATTEST, *arguments], cwd=folder, capture_output=True, text=True)
+                    self.assertEqual(got.stderr, "")
+                    self.assertTrue(got.stdout.startswith(expected), f"{page.name}: {got.stdout}")
+                    shown += 1
+        self.assertGreaterEqual(shown, 2)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,80 @@
+// Explanations of a failed attention case, the likeliest first.
+#include "verify/ops/attention_explanations.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+namespace attest {
+namespace {
+
+constexpr double least_confidence = 0.5;
+
+/// An answer nearer to the exact one than the noise of both cannot be told from it.
+constexpr double least_distance = 36;
+
+}  // namespace
+
+void Fit::add(double got, double want, double answer, double sigma) {
+  if (!(sigma > 0)) return;
+  const auto square = [](double x) { return x * x; };
+  exact += square((got - want) / sigma);
+  other += square((got - answer) / sigma);
+  distance += square((answer - want) / sigma);
+  ++elements;
+}
+
+double Fit::explained() const {
+  if (!(distance > least_distance) || !std::isfinite(other)) return 0;
+  return std::clamp((exact - other) / std::max(exact - elements, exact / 2), 0.0, 1.0);
+}
+
+double Fit::slope() const {
+  return distance > least_distance ? (exact - other + distance) / (2 * distance) : 0;
+}
+
+std::vector<DiagnosisEntry> unknown_noise(std::span<const AttentionRow> rows) {
+  double o = 0, lse = 0, elements = 0, lses = 0;
+  Fit row_sum;  // o divided by a row sum that is off as lse is
+  for (const AttentionRow& row : rows) {
+    const bool has_lse = row.has_lse && row.lse_sigma > 0;
+    const double factor = has_lse ? std::exp(row.lse - row.got_lse) : 1;
+    for (std::size_t e = 0; e < row.o.size(); ++e) {
+      o += std::pow((row.got[e] - row.o[e]) / row.sigma[e], 2);
+      if (has_lse) row_sum.add(row.got[e], row.o[e], row.o[e] * factor, row.sigma[e]);
+    }
+    elements += static_cast<double>(row.o.size());
+    if (!has_lse) continue;
+    lse += std::pow((row.got_lse - row.lse) / row.lse_sigma, 2);
+    ++lses;
+  }
+  if (std::abs(row_sum.slope() - 1) < 0.3) {
+    return {{"the row sum", confidence_of_a_place, "each row of o and its lse are off by the same factor"}};
+  }
+  if (lse > 4 * lses && lses > 0) {
+    return {{"exponentials, scores or row sums less precise than the contract has them",
+             confidence_of_a_place, "lse errs, and no known pattern fits"}};
+  }
+  if (lses == 0 || o < elements) return {};
+  return {{"P.V accumulated, or P stored, less precisely than the contract has it", confidence_of_a_place,
+           "lse is right, and no known pattern fits the errors of o"}};
+}
+
+std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention, const Contract& contract,
+                                              DType element, std::span<const Expected> expected) {
+  std::vector<AttentionRow> rows = sampled_rows(attention, expected, WhichRows::wrong);
+  std::vector<DiagnosisEntry> all = wrong_keys(rows);
+  if (const auto o = std::ranges::find(expected, "o", &Expected::output); o != expected.end()) {
+    for (const DiagnosisEntry& entry : misplaced_rows(rows, attention, *o)) all.push_back(entry);
+  }
+  // A fault that is everywhere may push few rows, and those by chance, beyond their bounds.
+  constexpr std::size_t few = 8;
+  if (rows.size() < few) rows = sampled_rows(attention, expected, WhichRows::all);
+  for (const DiagnosisEntry& entry : narrow_arithmetic(rows, contract, element)) all.push_back(entry);
+  std::erase_if(all, [](const DiagnosisEntry& x) { return x.confidence < least_confidence; });
+  if (all.empty()) all = unknown_noise(rows);
+  std::ranges::stable_sort(all, std::greater{}, &DiagnosisEntry::confidence);
+  return all;
+}
+
+}  // namespace attest

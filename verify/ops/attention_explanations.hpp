@@ -1,0 +1,51 @@
+// What a faulty attention kernel may have done, fitted to the errors of its rows.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/contract.hpp"
+#include "verify/findings.hpp"
+#include "verify/ops/attention_rows.hpp"
+
+namespace attest {
+
+/// Part of the arithmetic in a narrower format than the contract has it: the device is simulated, and its
+/// errors compared one by one.
+std::vector<DiagnosisEntry> narrow_arithmetic(std::span<const AttentionRow> rows, const Contract& contract,
+                                              DType element);
+
+/// Keys that are missing, counted more than once or weighted wrongly, and rows of K or V that are not those
+/// of their key.
+std::vector<DiagnosisEntry> wrong_keys(std::span<const AttentionRow> rows);
+
+/// Rows of o that hold what belongs into other rows.
+std::vector<DiagnosisEntry> misplaced_rows(std::span<const AttentionRow> rows, const AttentionCase& attention,
+                                           const Expected& o);
+
+/// What only says where to look, and not what is wrong.
+inline constexpr double confidence_of_a_place = 0.6;
+
+/// Where errors that follow no known pattern come from: before the weights, after them, or their sum.
+std::vector<DiagnosisEntry> unknown_noise(std::span<const AttentionRow> rows);
+
+/// Of a failed case, the likeliest first.
+std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention, const Contract& contract,
+                                              DType element, std::span<const Expected> expected);
+
+/// Sums of squares of (dumped - answer) / sigma, over elements, for the exact answer and for another.
+struct Fit {
+  double exact = 0, other = 0, distance = 0;  // distance: of the two answers
+  double elements = 0;
+
+  void add(double got, double want, double answer, double sigma);
+
+  /// Share of the errors that the other answer explains. What a kernel that keeps the contract errs anyhow
+  /// needs no explanation.
+  double explained() const;
+  /// By which factor the distance between the answers has to be multiplied to fit best; 0 if it is too small.
+  double slope() const;
+};
+
+}  // namespace attest

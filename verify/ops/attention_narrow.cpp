@@ -1,0 +1,249 @@
+// Attention with part of its arithmetic in a narrower format, simulated row by row.
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <optional>
+
+#include "verify/ops/attention_explanations.hpp"
+
+namespace attest {
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+/// Values of so many significand bits, at least 2^(emin - precision + 1) apart.
+struct Grid {
+  const char* name;
+  int precision, emin;
+
+  double round(double x, bool cuts_off = false) const {
+    if (x == 0 || !std::isfinite(x)) return x;
+    const double spacing = std::ldexp(1.0, std::max(std::ilogb(x), emin) - precision + 1);
+    return (cuts_off ? std::trunc(x / spacing) : std::nearbyint(x / spacing)) * spacing;
+  }
+};
+
+constexpr Grid tf32{"tf32", 11, -126}, bfloat16{"bfloat16", 8, -126}, float16{"float16", 11, -14},
+    e4m3{"float8_e4m3fn", 4, -6}, e5m2{"float8_e5m2", 3, -14};
+constexpr Grid grids[] = {float16, bfloat16, e4m3, e5m2};
+
+/// A fault has to explain so much more than one that is simpler.
+constexpr double least_gain = 0.03;
+
+using Round = std::function<double(double)>;
+
+Round to(const Grid& grid, double unit = 1, bool cuts_off = false) {
+  return [=](double x) { return grid.round(x * unit, cuts_off) / unit; };
+}
+
+/// A kernel that departs from exact arithmetic where a function is given.
+struct Device {
+  std::string fault;
+  Round input;         // elements of q, k and v
+  Round scaled_query;  // elements of scale q, by the unit that scale_in_base_2 implies
+  Round product_sum;   // the running sum of q.k, every `product_step` elements
+  Index product_step = 16;
+  Round raw_score;  // q.k
+  Round score;
+  Round weight;  // relative to the running maximum, or normalised
+  bool is_normalised = false;
+  Round sum;                             // the running sum of weights, every `tile` keys
+  Round part;                            // the sum of P V over `tile` keys, before it joins the others
+  Round output_sum;                      // the running sum of P V, every `step` keys
+  Index tile = 1 << 20, step = 1 << 20;  // keys between two updates of the running maximum
+  Round output;
+};
+
+struct Answer {
+  std::vector<double> o;
+  double lse;
+};
+
+double capped(const AttentionRow& row, double x) {
+  const double c = row.spec->softcap;
+  return c > 0 ? c * std::tanh(x / c) : x;
+}
+
+std::vector<double> scores(const Device& device, const AttentionRow& row) {
+  std::vector<double> s = row.score;
+  if (!(device.input || device.scaled_query || device.product_sum || device.raw_score || device.score))
+    return s;
+  const Index width = row.in->qk_width();
+  const double scale = row.spec->scale;
+  const auto plain = [](double x) { return x; };
+  const Round input = device.input ? device.input : plain;
+  std::vector<double> q(width);
+  for (Index d = 0; d < width; ++d) {
+    q[d] = device.scaled_query ? device.scaled_query(scale * row.q(d)) / scale : input(row.q(d));
+  }
+  for (Index c = 0; c < row.count(); ++c) {
+    double x = row.product[c];
+    if (device.input || device.scaled_query || device.product_sum) {
+      double sum = 0, part = 0;
+      for (Index d = 0; d < width; ++d) {
+        part += q[d] * input(row.k(c, d));
+        if (!device.product_sum || (d + 1) % device.product_step != 0) continue;
+        sum = device.product_sum(sum + part);
+        part = 0;
+      }
+      x = scale * (sum + part);
+    }
+    if (device.raw_score) x = scale * device.raw_score(x / scale);
+    s[c] += capped(row, x) - capped(row, row.product[c]);
+    if (device.score) s[c] = device.score(s[c]);
+  }
+  return s;
+}
+
+Answer run(const Device& device, const AttentionRow& row) {
+  const std::vector<double> s = scores(device, row);
+  const Index n = row.count(), width = row.in->v_width();
+  const auto rounded = [](const Round& round, double x) { return round ? round(x) : x; };
+  double top = row.in->sink ? row.in->sink(row.h) : -infinity, l = row.in->sink ? 1 : 0, all = top;
+  double total = 0;  // for normalised weights
+  for (const double x : s) all = std::max(all, x);
+  for (Index c = 0; c < n; ++c) total += std::exp(s[c] - all);
+  if (row.in->sink) total += std::exp(top - all);
+  if (device.is_normalised) top = all + std::log(total), l = 0;
+
+  Answer answer{std::vector<double>(width), 0};
+  std::vector<double> part(width);
+  const auto add_part = [&] {
+    for (Index e = 0; e < width; ++e) {
+      answer.o[e] = rounded(device.output_sum, answer.o[e] + rounded(device.part, part[e]));
+      part[e] = 0;
+    }
+  };
+  for (Index first = 0; first < n; first += device.tile) {
+    const Index last = std::min(n, first + device.tile);
+    double m = top;
+    for (Index c = first; c < last && !device.is_normalised; ++c) m = std::max(m, s[c]);
+    const double factor = m == top ? 1 : std::exp(top - m);
+    top = m;
+    if (factor != 1) {
+      for (double& x : answer.o) x = rounded(device.output_sum, x * factor);
+    }
+    double sum = 0;
+    for (Index c = first; c < last; ++c) {
+      const double p = std::exp(s[c] - m), w = rounded(device.weight, p);
+      sum += p;
+      for (Index e = 0; e < width; ++e) part[e] += w * rounded(device.input, row.v(c, e));
+      if ((c + 1 - first) % device.step == 0) add_part();
+    }
+    add_part();
+    l = rounded(device.sum, l * factor + sum);
+  }
+  if (device.is_normalised) l = 1;
+  for (double& x : answer.o) x = rounded(device.output, x / l);
+  answer.lse = top + (device.is_normalised ? 0 : std::log(l));
+  return answer;
+}
+
+Fit fit(const Device& device, std::span<const AttentionRow> rows) {
+  Fit total;
+  for (const AttentionRow& row : rows) {
+    const Answer answer = run(device, row);
+    for (std::size_t e = 0; e < row.o.size(); ++e) {
+      total.add(row.got[e], row.o[e], answer.o[e], row.sigma[e]);
+    }
+    if (row.has_lse && row.lse_sigma > 0) total.add(row.got_lse, row.lse, answer.lse, row.lse_sigma);
+  }
+  return total;
+}
+
+bool is_narrower(const Grid& grid, const Format& format) {
+  return grid.precision < format.precision || grid.emin > format.emin;
+}
+
+std::vector<Device> devices(const Contract& contract, DType element) {
+  std::vector<Device> all;
+  const auto add = [&](const std::string& fault) -> Device& {
+    all.emplace_back().fault = fault;
+    return all.back();
+  };
+  const Format &p = format_of(contract.p_dtype), &softmax = format_of(contract.softmax_dtype),
+               &type = format_of(element);
+  add("o cut off instead of rounded").output = to({"", type.precision, type.emin}, 1, true);
+  for (const Grid& grid : grids) {
+    const std::string name = grid.name;
+    if (is_narrower(grid, p)) {
+      add("weights P stored in " + name).weight = to(grid);
+      Device& normalised = add("weights P stored in " + name);
+      normalised.weight = to(grid), normalised.is_normalised = true;
+      for (const Index tile : {16, 32, 64, 128}) {
+        Device& tiled = add("weights P stored in " + name);
+        tiled.weight = to(grid), tiled.tile = tile;
+      }
+      if (grid.precision < 8) {
+        for (const double unit : {256.0, 448.0}) {
+          for (const Index tile : {64, 128, 1 << 20}) {
+            Device& scaled = add("weights P stored in " + name);
+            scaled.weight = to(grid, unit), scaled.tile = tile;
+          }
+        }
+      }
+    }
+    if (is_narrower(grid, softmax)) {
+      add("scores stored in " + name).score = to(grid);
+      add("scores stored in " + name).score = to(grid, 1.44269504088896340736);
+      add("scores stored in " + name + " before the scale").raw_score = to(grid);
+      for (const Index step : {1, 4, 8, 16, 32}) {
+        Device& sum = add("q.k accumulated in " + name);
+        sum.product_sum = to(grid), sum.product_step = step;
+      }
+      for (const Index tile : {16, 32, 64, 128, 1 << 20}) {
+        Device& row_sum = add("the row sum accumulated in " + name);
+        row_sum.sum = to(grid), row_sum.tile = tile;
+        for (const bool cuts_off : {false, true}) {
+          Device& part = add("P.V accumulated in " + name);
+          part.part = to(grid, 1, cuts_off), part.tile = tile;
+          for (const Index step : {8, 16, 32, 64, 128}) {
+            if (step > tile) continue;
+            Device& sum = add("P.V accumulated in " + name);
+            sum.output_sum = to(grid, 1, cuts_off), sum.step = step, sum.tile = tile;
+          }
+        }
+      }
+    }
+    if (is_narrower(grid, type)) {
+      add("o stored in " + name + " on the way").output = to(grid);
+      add("q, k and v converted to " + name).input = to(grid);
+    }
+  }
+  if (type.precision < 24) {  // an element type that tensor cores multiply exactly
+    const Grid grid{"", type.precision, type.emin};
+    add("q multiplied by the scale and stored in " + std::string(type.name)).scaled_query = to(grid);
+    add("q multiplied by the scale and stored in " + std::string(type.name)).scaled_query =
+        to(grid, 1.44269504088896340736);
+  } else {
+    for (const bool cuts_off : {false, true}) {
+      add("products in tf32").input = to(tf32, 1, cuts_off);
+      Device& with_p = add("products in tf32");
+      with_p.input = with_p.weight = to(tf32, 1, cuts_off);
+    }
+  }
+  const Grid stored{"", p.precision, p.emin};
+  for (const Index tile : {32, 64, 128, 1 << 20}) {
+    Device& cut = add("weights P cut off instead of rounded");
+    cut.weight = to(stored, 1, true), cut.tile = tile;
+  }
+  return all;
+}
+
+}  // namespace
+
+std::vector<DiagnosisEntry> narrow_arithmetic(std::span<const AttentionRow> rows, const Contract& contract,
+                                              DType element) {
+  std::optional<DiagnosisEntry> best;
+  for (const Device& device : devices(contract, element)) {
+    const double explained = fit(device, rows).explained();
+    if (best && explained <= best->confidence + least_gain) continue;
+    best = {device.fault, explained,
+            "a kernel that does so would make " + std::to_string(static_cast<int>(100 * explained)) +
+                " % of the errors beyond what the contract explains"};
+  }
+  return best ? std::vector{*best} : std::vector<DiagnosisEntry>{};
+}
+
+}  // namespace attest

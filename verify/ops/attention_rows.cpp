@@ -1,0 +1,128 @@
+// Rows of a failed attention dump.
+#include "verify/ops/attention_rows.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "ref/attention.hpp"
+#include "verify/compare.hpp"
+
+namespace attest {
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr Index most_rows = 64, most_keys_of_all = 1 << 13;
+
+struct Place {
+  const Sequence* sequence;
+  Index h, i;
+};
+
+const Expected* find(std::span<const Expected> expected, std::string_view output) {
+  const auto it = std::ranges::find(expected, output, &Expected::output);
+  return it == expected.end() ? nullptr : &*it;
+}
+
+bool is_wrong(const Expected& e, Index at) {
+  return !within_bound(e, at, e.dumped->values[at]);
+}
+
+class Rows {
+ public:
+  Rows(const AttentionCase& attention, std::span<const Expected> expected)
+      : attention_(attention), o_(find(expected, "o")), lse_(find(expected, "lse")) {}
+
+  std::vector<Place> places(bool wrong_only) const {
+    std::vector<Place> all;
+    for (const Sequence& s : attention_.sequences) {
+      for (Index h = 0; h < s.in.q_heads(); ++h) {
+        for (Index i = 0; i < s.queries; ++i) {
+          const Place place{&s, h, i};
+          if (!wrong_only || has_wrong_element(place)) all.push_back(place);
+        }
+      }
+    }
+    return all;
+  }
+
+  AttentionRow row(const Place& place) const {
+    const AttentionInputs& in = place.sequence->in;
+    AttentionRow row{
+        &attention_.spec, &in, place.h, place.i, {}, {}, {}, {}, 0, 0, 0, 0, {}, {}, {}, false, 0, 0};
+    std::vector<double> s(in.keys()), p(in.keys());
+    row.o.resize(in.v_width());
+    const auto whole = [](std::vector<double>& x) -> View<double, 1> {
+      return {x.data(), {static_cast<Index>(x.size())}};
+    };
+    const ref::SoftmaxStats stats =
+        ref::attention_forward_row(attention_.spec, in, place.h, place.i, whole(s), whole(p), whole(row.o));
+    row.m = stats.m, row.l = stats.l, row.lse = stats.lse;
+    row.sink_p = in.sink ? std::exp(in.sink(place.h) - stats.lse) : 0;
+    for (Index j = 0; j < in.keys(); ++j) {
+      if (s[j] == -infinity) continue;
+      row.key.push_back(j);
+      row.score.push_back(s[j]);
+      row.p.push_back(p[j]);
+      double product = 0;
+      for (Index d = 0; d < in.qk_width(); ++d) product += row.q(d) * row.k(row.count() - 1, d);
+      row.product.push_back(attention_.spec.scale * product);
+    }
+    add_dumped(place, row);
+    return row;
+  }
+
+ private:
+  bool has_wrong_element(const Place& x) const {
+    if (lse_ && is_wrong(*lse_, at_lse(x))) return true;
+    for (Index e = 0; o_ && e < x.sequence->in.v_width(); ++e) {
+      if (is_wrong(*o_, at_o(x, e))) return true;
+    }
+    return false;
+  }
+  Index at_lse(const Place& x) const {
+    const double* data = lse_->value.data();
+    return &attention_.like_rows(data, *lse_->dumped, *x.sequence)(x.h, x.i, 0) - data;
+  }
+  Index at_o(const Place& x, Index e) const {
+    const double* data = o_->value.data();
+    return &attention_.like_o(data, *x.sequence)(x.h, x.i, e) - data;
+  }
+
+  void add_dumped(const Place& place, AttentionRow& row) const {
+    if (lse_) {
+      row.got_lse = lse_->dumped->values[at_lse(place)] / attention_.lse_unit;
+      row.lse_sigma = lse_->sigma[at_lse(place)] / attention_.lse_unit;
+      row.has_lse = std::isfinite(row.got_lse) && std::isfinite(row.lse);
+    }
+    for (Index e = 0; o_ && e < row.in->v_width(); ++e) {
+      const Index at = at_o(place, e);
+      row.got.push_back(o_->dumped->values[at]);
+      row.sigma.push_back(o_->sigma[at]);
+    }
+    if (!std::ranges::all_of(row.got, [](double x) { return std::isfinite(x); })) row.got.clear();
+  }
+
+  const AttentionCase& attention_;
+  const Expected *o_, *lse_;
+};
+
+}  // namespace
+
+std::vector<AttentionRow> sampled_rows(const AttentionCase& attention, std::span<const Expected> expected,
+                                       WhichRows which) {
+  const Rows rows(attention, expected);
+  const std::vector<Place> places = rows.places(which == WhichRows::wrong);
+  if (places.empty()) return {};
+  const Index count = static_cast<Index>(places.size());
+  const Index keys = std::max(Index{1}, attention.sequences.front().in.keys());
+  const Index wanted = std::clamp(most_keys_of_all / keys, Index{8}, most_rows);
+  std::vector<AttentionRow> all;
+  for (Index n = 0; n < std::min(wanted, count); ++n) {
+    AttentionRow row = rows.row(places[count <= wanted ? n : n * (count - 1) / (wanted - 1)]);
+    if (row.count() > 0 && !row.got.empty()) all.push_back(std::move(row));
+  }
+  return all;
+}
+
+}  // namespace attest

@@ -1,0 +1,41 @@
+// Rows of a failed attention dump, with everything that explanations of their errors are made from.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "verify/expected.hpp"
+#include "verify/ops/attention_case.hpp"
+
+namespace attest {
+
+/// One query row. Vectors have one entry per key that it may attend to, or per column of o.
+struct AttentionRow {
+  const AttentionSpec* spec;
+  const AttentionInputs* in;
+  Index h, i;
+
+  std::vector<Index> key;
+  std::vector<double> product;   // scale q.k
+  std::vector<double> score, p;  // exact; score minus softcap(product) is the bias
+  double m, l, lse;              // natural; the sink counts
+  double sink_p;                 // weight of the sink
+  std::vector<double> o;         // exact
+  std::vector<double> got;       // what the dump has, all finite; empty without out/o
+  std::vector<double> sigma;     // predicted standard deviation of its error
+  bool has_lse;                  // the dump has a finite lse
+  double got_lse, lse_sigma;     // natural
+
+  Index count() const { return static_cast<Index>(key.size()); }
+  double q(Index d) const { return in->q(h, i, d); }
+  double k(Index c, Index d) const { return in->k(in->kv_head(h), key[c], d); }
+  double v(Index c, Index e) const { return in->v(in->kv_head(h), key[c], e); }
+};
+
+/// Rows that hold a wrong element of o or lse, or all rows: as many of them, evenly spread, as take a
+/// fraction of a second.
+enum class WhichRows { wrong, all };
+std::vector<AttentionRow> sampled_rows(const AttentionCase& attention, std::span<const Expected> expected,
+                                       WhichRows which);
+
+}  // namespace attest
