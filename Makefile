@@ -1,6 +1,6 @@
 # Runs the usual commands; cmake and its presets do the work. Each target sets up what it needs.
 
-.PHONY: verify test sanitize tidy format check-format clean
+.PHONY: verify test sanitize bench tidy format check-format clean
 
 sources = git ls-files '*.hpp' '*.cpp'
 
@@ -21,6 +21,13 @@ sanitize: ## the tests once more, with assertions and sanitizers
 	cmake --preset debug
 	cmake --build --preset debug
 	ctest --preset debug
+
+bench: ## how fast attest::tiled is on this machine; renews docs/speed.md
+	cmake/setup.sh
+	cmake --preset release
+	cmake --build --preset release --target attest_bench
+	build/release/bench/attest_bench --json bench/results
+	bench/table.py
 
 tidy:
 	cmake/setup.sh developer

@@ -11,9 +11,6 @@
 namespace attest::bench {
 namespace {
 
-/// A core that nobody else uses gives probes that differ by less than this.
-constexpr double quiet = 0.95;
-
 /// Less processor time than this share of the time on the clock, and others were let in between.
 constexpr double undisturbed = 0.98;
 
@@ -25,15 +22,19 @@ double processor_seconds() {  // of this thread
 
 void sample(Case& x, double seconds) {
   omp_set_num_threads(x.probe->threads);
-  const double start_once = now();
-  x.call();
-  const int calls = std::max(1, static_cast<int>(std::ceil(seconds / (now() - start_once))));
+  // Once to warm the caches up, which does nothing for long calls but take time.
+  if (x.seconds_of_call < 10 * seconds) {
+    const double start_once = now();
+    x.call();
+    x.seconds_of_call = now() - start_once;
+  }
+  const int calls = std::max(1, static_cast<int>(std::ceil(seconds / x.seconds_of_call)));
   const double before = x.probe->measure();
   const double start = now(), processor_start = processor_seconds();
   for (int n = 0; n < calls; ++n) x.call();
   const double elapsed = now() - start, processor = processor_seconds() - processor_start;
   x.samples.push_back(
-      {x.operations * calls / elapsed, before, x.probe->measure(), processor >= undisturbed * elapsed});
+      {x.amount * calls / elapsed, before, x.probe->measure(), processor >= undisturbed * elapsed});
 }
 
 }  // namespace
@@ -42,40 +43,43 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-std::vector<double> Case::shares() const {
-  std::vector<double> result;
-  for (const Sample& s : samples) {
-    if (!s.is_undisturbed || std::min(s.before, s.after) < quiet * probe->fastest) continue;
-    result.push_back(s.rate / ((s.before + s.after) / 2));
+std::string Case::name() const {
+  return type + ' ' + what + ' ' + by + ", " + std::to_string(threads) +
+         (threads == 1 ? " thread, " : " threads, ") + shape;
+}
+
+Shares shares_of(const Case& x) {
+  std::vector<double> quiet, all;
+  for (const Sample& s : x.samples) {
+    all.push_back(s.rate / x.probe->fastest);
+    if (s.is_undisturbed && std::min(s.before, s.after) >= x.probe->quiet * x.probe->fastest)
+      quiet.push_back(s.rate / ((s.before + s.after) / 2));
   }
-  std::sort(result.begin(), result.end());
+  Shares result{quiet.empty() ? all : quiet, quiet.size()};
+  std::sort(result.values.begin(), result.values.end());
   return result;
 }
 
-double Case::fastest() const {
+double fastest(const Case& x) {
   double result = 0;
-  for (const Sample& s : samples) result = std::max(result, s.rate);
+  for (const Sample& s : x.samples) result = std::max(result, s.rate);
   return result;
 }
 
 double Probe::measure() {
-  constexpr long steps = 20000;
-  double start = 0, end = 0, operations = 0;
-#pragma omp parallel num_threads(threads)
+  double start = 0, end = 0, done = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : done)
   {
 #pragma omp barrier
 #pragma omp single
     start = now();
-    const double own = multiply_add(steps);
+    done = work(omp_get_thread_num());
 #pragma omp barrier
 #pragma omp single
-    {
-      end = now();
-      operations = own * threads;
-    }
+    end = now();
   }
-  fastest = std::max(fastest, operations / (end - start));
-  return operations / (end - start);
+  fastest = std::max(fastest, done / (end - start));
+  return done / (end - start);
 }
 
 void measure(std::vector<Case>& cases, int rounds, double seconds) {

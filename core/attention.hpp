@@ -26,15 +26,16 @@ struct AttentionSpec {
 };
 
 /// One sequence. Query head h reads key/value head h / (Hq / Hkv). Views that were not given are empty.
-struct AttentionInputs {
-  View<const double, 3> q;             // [Hq, Sq, D]
-  View<const double, 3> k;             // [Hkv, Sk, D]
-  View<const double, 3> v;             // [Hkv, Sk, E]
-  View<const double, 3> mask;          // [Hq, Sq, Sk], not 0 = may attend; optional
-  View<const double, 3> bias;          // [Hq, Sq, Sk]; optional
-  View<const double, 1> alibi_slopes;  // [Hq]; optional
-  View<const double, 1> sink;          // [Hq], a score that takes weight and carries no value; optional
-  Index past = 0;                      // how many of the Sk keys stand before the sequence of the queries
+template <class Real>
+struct BasicAttentionInputs {
+  View<const Real, 3> q;             // [Hq, Sq, D]
+  View<const Real, 3> k;             // [Hkv, Sk, D]
+  View<const Real, 3> v;             // [Hkv, Sk, E]
+  View<const Real, 3> mask;          // [Hq, Sq, Sk], not 0 = may attend; optional
+  View<const Real, 3> bias;          // [Hq, Sq, Sk]; optional
+  View<const Real, 1> alibi_slopes;  // [Hq]; optional
+  View<const Real, 1> sink;          // [Hq], a score that takes weight and carries no value; optional
+  Index past = 0;                    // how many of the Sk keys stand before the sequence of the queries
 
   Index q_heads() const { return q.extent(0); }
   Index kv_heads() const { return k.extent(0); }
@@ -45,8 +46,10 @@ struct AttentionInputs {
   Index group() const { return q_heads() / kv_heads(); }  // query heads that share a key/value head
   Index kv_head(Index h) const { return h / group(); }
 };
+using AttentionInputs = BasicAttentionInputs<double>;
 
-inline Index diagonal(const AttentionSpec& spec, const AttentionInputs& in, Index i) {
+template <class Real>
+Index diagonal(const AttentionSpec& spec, const BasicAttentionInputs<Real>& in, Index i) {
   return i + (spec.causal == Causal::top_left ? in.past : in.keys() - in.queries());
 }
 

@@ -8,19 +8,8 @@
 
 namespace attest::tiled {
 
-/// attest::AttentionInputs in float or double: one sequence. Views that were not given are empty.
 template <class Real>
-struct Inputs {
-  View<const Real, 3> q;             // [Hq, Sq, D]
-  View<const Real, 3> k;             // [Hkv, Sk, D]
-  View<const Real, 3> v;             // [Hkv, Sk, E]
-  View<const Real, 3> mask;          // [Hq, Sq, Sk], not 0 = may attend; optional
-  View<const Real, 3> bias;          // [Hq, Sq, Sk]; optional
-  View<const Real, 1> alibi_slopes;  // [Hq]; optional
-  View<const Real, 1> sink;          // [Hq]; optional
-  Index past = 0;
-};
-Inputs<double> inputs_of(const AttentionInputs& in);
+using Inputs = BasicAttentionInputs<Real>;
 
 /// Views that are empty are not written.
 template <class Real>
@@ -29,14 +18,16 @@ struct Outputs {
   View<Real, 2> lse, m, l;  // [Hq, Sq], natural log; m = -inf, l = 0, lse = -inf in rows that see no key
 };
 
-/// A batch of sequences, each with lengths of its own. The bits of a result depend on the level
-/// and, for gradients, on whether o and d_o have unit column strides, and neither
-/// on the number of threads nor on the rest of the batch. Options and empty rows: AttentionSpec. A key that
-/// no row of a tile may attend to may hold anything; a NaN or an infinity in v of a key that is masked for
-/// some rows only may reach those rows.
+/// A batch of sequences, each with lengths of its own. Where a sequence has few rows and many keys, these are
+/// dealt to parts that are merged in a fixed order (tiled/merge.hpp). The bits of a result depend on the
+/// level and, for gradients, on whether o and d_o have unit column strides, and neither on the number of
+/// threads nor on the rest of the batch. Options and empty rows: AttentionSpec. A key that no row of a tile
+/// may attend to may hold anything; a NaN or an infinity in v of a key that is masked for some rows only may
+/// reach those rows.
 template <class Real>
 void attention_forward(const AttentionSpec& spec, std::span<const Inputs<Real>> in,
-                       std::span<const Outputs<Real>> out, Level level = fastest_level());
+                       std::span<const Outputs<Real>> out, Level level = fastest_level(),
+                       Normalisation normalisation = Normalisation::deferred);
 
 /// What the backward pass reads beside the inputs: o and lse of the forward pass, and the gradient of o.
 template <class Real>
@@ -70,8 +61,8 @@ extern template void attention_backward(const AttentionSpec&, std::span<const In
                                         std::span<const Saved<double>>, std::span<const Gradients<double>>,
                                         Level);
 extern template void attention_forward(const AttentionSpec&, std::span<const Inputs<float>>,
-                                       std::span<const Outputs<float>>, Level);
+                                       std::span<const Outputs<float>>, Level, Normalisation);
 extern template void attention_forward(const AttentionSpec&, std::span<const Inputs<double>>,
-                                       std::span<const Outputs<double>>, Level);
+                                       std::span<const Outputs<double>>, Level, Normalisation);
 
 }  // namespace attest::tiled

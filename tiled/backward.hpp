@@ -110,6 +110,7 @@ void backward(const Head<Real>& head, const BackwardHead<Real>& x, Index first_r
   const BackwardScratch<Real> own(head, scratch);
   ScoreTile<Real> tile(head, first_row, rows);
   const Index n = tile.stride(), d_columns = padded_columns(head.q), e_columns = padded_columns(head.v);
+  constexpr NativeProducts<Real> products;
 
   // 8: load Q_i, dO_i, lse_i; 4: delta = rowsum(dO o O); dQ_i = 0
   pack_transposed<Real>(head.q, first_row, rows, n, query_factor(head), own.q, n);
@@ -136,8 +137,8 @@ void backward(const Head<Real>& head, const BackwardHead<Real>& x, Index first_r
     const Rows<Real> k = readable_rows<Real>(head.k, j, keys, d_columns, own.k_copy);  // 7
     const Rows<Real> v = unit_stride_rows<Real>(head.v, j, keys, own.v_copy);
 
-    tile.multiply_queries(k, head.q.columns, own.q, own.s);     // 10: S = Q K^T
-    tile.multiply_queries(v, head.v.columns, own.d_o, own.ds);  // 13: dP = dO V^T
+    tile.multiply_queries(products, k, head.q.columns, own.q, own.s);     // 10: S = Q K^T
+    tile.multiply_queries(products, v, head.v.columns, own.d_o, own.ds);  // 13: dP = dO V^T
     for (Index lane = 0; lane < tile.vectors; ++lane) {
       if (tile.is_whole && !has_empty_rows) {
         weights_and_gradients<Real, false>(tile, lane, own, x.ds);
@@ -156,7 +157,7 @@ void backward(const Head<Real>& head, const BackwardHead<Real>& x, Index first_r
                                       dk + (j + key) * d_columns, d_columns, true},
                                      keys_, d_columns / w);  // 16: dK += dS^T Q
     });
-    accumulate_rows<Real>(tile, own.ds, nullptr, k, own.dq, d_columns);  // 15: dQ += dS K
+    accumulate_rows<Real>(products, tile, own.ds, nullptr, k, own.dq, d_columns);  // 15: dQ += dS K
   }
 
   const Real scale = static_cast<Real>(head.spec.scale);

@@ -1,12 +1,16 @@
 // Chooses among the instruction set levels at run time.
 #include "tiled/dispatch.hpp"
 
+#include <unistd.h>
+
 namespace attest::tiled {
 
-#define ATTEST_TILED_DECLARE(level)                   \
-  namespace level {                                   \
-  extern const Kernels<float>* const float_kernels;   \
-  extern const Kernels<double>* const double_kernels; \
+#define ATTEST_TILED_DECLARE(level)                          \
+  namespace level {                                          \
+  extern const Kernels<float>* const float_kernels;          \
+  extern const Kernels<double>* const double_kernels;        \
+  extern const RowKernels<float>* const float_row_kernels;   \
+  extern const RowKernels<double>* const double_row_kernels; \
   }
 ATTEST_TILED_DECLARE(v2)
 ATTEST_TILED_DECLARE(v3)
@@ -41,6 +45,27 @@ const Kernels<double>& kernels_for(Level level) {
   return *(level == Level::v2   ? v2::double_kernels
            : level == Level::v3 ? v3::double_kernels
                                 : v4::double_kernels);
+}
+template <>
+const RowKernels<float>& row_kernels_for(Level level) {
+  return *(level == Level::v2   ? v2::float_row_kernels
+           : level == Level::v3 ? v3::float_row_kernels
+                                : v4::float_row_kernels);
+}
+template <>
+const RowKernels<double>& row_kernels_for(Level level) {
+  return *(level == Level::v2   ? v2::double_row_kernels
+           : level == Level::v3 ? v3::double_row_kernels
+                                : v4::double_row_kernels);
+}
+
+Index last_cache_bytes() {
+#ifdef _SC_LEVEL3_CACHE_SIZE
+  static const Index bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
+#else
+  static const Index bytes = 0;
+#endif
+  return bytes > 0 ? bytes : Index{1} << 25;
 }
 
 }  // namespace attest::tiled

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "tiled/problem.hpp"
+#include "tiled/row_kernels.hpp"
 
 namespace attest::tiled {
 
@@ -20,5 +21,10 @@ const char* name_of(Level level);
 
 template <class Real>
 const Kernels<Real>& kernels_for(Level level);
+template <class Real>
+const RowKernels<Real>& row_kernels_for(Level level);
+
+/// Of the cache next to memory; 32 MiB where the system does not say.
+Index last_cache_bytes();
 
 }  // namespace attest::tiled

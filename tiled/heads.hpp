@@ -2,8 +2,11 @@
 #pragma once
 
 #include <new>
+#include <vector>
 
+#include "core/array.hpp"
 #include "tiled/attention.hpp"
+#include "tiled/merge.hpp"
 
 namespace attest::tiled {
 
@@ -31,6 +34,38 @@ Head<Real> query_head(const AttentionSpec& spec, const Inputs<Real>& in, Index h
                   in.alibi_slopes ? &in.alibi_slopes(h) : nullptr,
                   in.sink ? &in.sink(h) : nullptr};
   return head;
+}
+
+/// What one of `parts` workers that share the keys of rows is told of a head: the first has the sink, and
+/// rows without keys are left to the merger.
+template <class Real>
+Head<Real> head_of_part(Head<Real> head, Index part, Index parts) {
+  if (parts > 1) head.spec.empty_row = EmptyRow::zero;
+  if (part > 0) head.sink = nullptr;
+  return head;
+}
+
+template <class Real>
+ForwardHead<Real> forward_head(const Outputs<Real>& out, Index h) {
+  return {matrix(out.o, h), column(out.lse, h), column(out.m, h), column(out.l, h)};
+}
+
+/// Results of the forward pass that own their memory.
+template <class Real>
+struct ForwardTensors {
+  Array<Real, 3> o;
+  Array<Real, 2> lse, m, l;
+
+  explicit ForwardTensors(const Inputs<Real>& in)
+      : o({in.q_heads(), in.queries(), in.v_width()}), lse({in.q_heads(), in.queries()}), m(lse), l(lse) {}
+  Outputs<Real> outputs() { return {o.view(), lse.view(), m.view(), l.view()}; }
+};
+
+template <class Real>
+std::vector<Part<Real>> parts_of(const std::vector<ForwardTensors<Real>>& tensors) {
+  std::vector<Part<Real>> parts;
+  for (const ForwardTensors<Real>& x : tensors) parts.push_back({x.o.view(), x.m.view(), x.l.view()});
+  return parts;
 }
 
 /// Memory of one thread for its tiles.

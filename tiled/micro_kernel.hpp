@@ -125,4 +125,13 @@ void multiply(Product<Real> x, Index rows, Index vectors) {
   }
 }
 
+/// The products of native arithmetic.
+template <class Real>
+struct NativeProducts {
+  template <Operand operand>
+  ATTEST_ALWAYS_INLINE void multiply(const Product<Real>& x, Index rows, Index vectors) const {
+    ATTEST_TILED_LEVEL::multiply<Real, operand>(x, rows, vectors);
+  }
+};
+
 }  // namespace attest::tiled::ATTEST_TILED_LEVEL

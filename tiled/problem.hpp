@@ -46,6 +46,17 @@ struct ForwardHead {
   Column<Real> lse, m, l;  // [Sq]
 };
 
+/// O is divided by the row sums once, at the end (FlashAttention-2), or is kept normalised after every tile
+/// of keys (FlashAttention-1).
+enum class Normalisation { deferred, per_step };
+
+/// Rows [first_row, first_row + rows) against one of `parts` shares of the keys that they see.
+struct RowTask {
+  Index first_row, rows;
+  Index part = 0, parts = 1;
+  Normalisation normalisation = Normalisation::deferred;
+};
+
 /// What the backward pass reads and writes; gradients that are null are not written.
 template <class Real>
 struct BackwardHead {
@@ -65,7 +76,9 @@ template <class Real>
 struct Kernels {
   RowTiles (*forward_tiles)(const Head<Real>&);
   Index (*forward_scratch)(const Head<Real>&);  // elements, aligned to 64 bytes
-  void (*forward)(const Head<Real>&, const ForwardHead<Real>&, Index first_row, Index rows, Real* scratch);
+  Index (*forward_parts)(const Head<Real>&, Index heads);
+  void (*forward)(const Head<Real>&, const ForwardHead<Real>&, const RowTask&, Real* scratch);
+  void (*write_empty_row)(const Head<Real>&, const ForwardHead<Real>&, Index row);
 
   RowTiles (*backward_tiles)(const Head<Real>&);
   Index (*backward_scratch)(const Head<Real>&);

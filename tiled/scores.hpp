@@ -48,6 +48,18 @@ bool is_adjusted(const Head<Real>& head) {
   return head.spec.softcap != 0 || head.alibi_slope || head.bias.data || head.mask.data;
 }
 
+/// The share of a part in the keys that some row of [first_row, first_row + rows) sees, counted in whole
+/// tiles from the first on. `grid`: tiles begin and end at multiples of it.
+template <class Real>
+KeyRange keys_of_part(const Head<Real>& head, const RowTask& task, Index tile, Index grid) {
+  const Index first = visible_keys(head, task.first_row).first / grid * grid;
+  const Index last =
+      least(round_up(visible_keys(head, task.first_row + task.rows - 1).last, grid), head.keys);
+  const Index tiles = (most(last - first, 0) + tile - 1) / tile;
+  return {least(first + tiles * task.part / task.parts * tile, last),
+          least(first + tiles * (task.part + 1) / task.parts * tile, last)};
+}
+
 /// What q is multiplied with: for scores in base 2, or for the argument of softcap's tanh.
 template <class Real>
 Real query_factor(const Head<Real>& head) {
@@ -68,9 +80,14 @@ struct ScoreTile {
   KeyRange some[most_vectors], all[most_vectors];
   bool is_whole = false;  // every row sees every key, and nothing but q.k decides the score
   bool is_empty = true;   // no row sees a key
+  bool takes_all;         // rows that see none of the keys of a tile are multiplied with it like the others
 
-  ScoreTile(const Head<Real>& head_, Index first_row_, Index rows_)
-      : head(head_), first_row(first_row_), rows(rows_), vectors((rows_ + w - 1) / w) {}
+  ScoreTile(const Head<Real>& head_, Index first_row_, Index rows_, bool takes_all_ = false)
+      : head(head_),
+        first_row(first_row_),
+        rows(rows_),
+        vectors((rows_ + w - 1) / w),
+        takes_all(takes_all_) {}
 
   Index stride() const { return vectors * w; }
 
@@ -88,6 +105,7 @@ struct ScoreTile {
       is_empty = is_empty && some[x].first == some[x].last;
       is_whole = is_whole && all[x].first == 0 && all[x].last == keys;
     }
+    for (Index x = 0; x < vectors && takes_all; ++x) some[x] = {0, keys};
   }
 
   KeyRange clipped(KeyRange range) const {
@@ -119,10 +137,12 @@ struct ScoreTile {
   }
 
   /// s = K Q^T, wherever `some` row of a vector sees the key. k: [keys, depth], q: [depth, stride()].
-  void multiply_queries(const Rows<Real>& k, Index depth, const Real* q, Real* s) const {
+  template <class Products>
+  void multiply_queries(const Products& products, const Rows<Real>& k, Index depth, const Real* q,
+                        Real* s) const {
     const Index n = stride();
     for_rectangles([&](Index x, Index vectors_, Index j, Index keys_) ATTEST_INLINE_LAMBDA {
-      multiply<Real, Operand::plain>(
+      products.template multiply<Operand::plain>(
           {depth, k.data + j * k.stride, k.stride, q + x * w, n, s + j * n + x * w, n, false}, keys_,
           vectors_);
     });
@@ -179,14 +199,14 @@ struct ScoreTile {
 
 /// C[rows, c_stride] += X B for the rows and keys of a tile, where s holds X^T and b [keys, c_stride] a row
 /// for each key. With a factor: C = diag(factor) C + X B.
-template <class Real>
-void accumulate_rows(const ScoreTile<Real>& tile, const Real* s, const Real* factor, const Rows<Real>& b,
-                     Real* c, Index c_stride) {
+template <class Real, class Products>
+void accumulate_rows(const Products& products, const ScoreTile<Real>& tile, const Real* s, const Real* factor,
+                     const Rows<Real>& b, Real* c, Index c_stride) {
   constexpr Index w = lanes<Real>;
   const Index n = tile.stride(), columns = c_stride / w;
-  if (tile.is_whole) {
-    multiply<Real, Operand::transposed>({tile.keys, s, n, b.data, b.stride, c, c_stride, true, factor},
-                                        tile.rows, columns);
+  if (tile.is_whole || tile.takes_all) {
+    products.template multiply<Operand::transposed>(
+        {tile.keys, s, n, b.data, b.stride, c, c_stride, true, factor}, tile.rows, columns);
     return;
   }
   const Index block = block_rows(static_cast<int>(panel_vectors(columns)));
@@ -196,9 +216,10 @@ void accumulate_rows(const ScoreTile<Real>& tile, const Real* s, const Real* fac
       const Index count = least(block, end - i);
       const Index j = tile.clipped(visible_keys(tile.head, tile.first_row + i)).first;
       const Index last = tile.clipped(visible_keys(tile.head, tile.first_row + i + count - 1)).last;
-      multiply<Real, Operand::transposed>({last - j, s + j * n + i, n, b.data + j * b.stride, b.stride,
-                                           c + i * c_stride, c_stride, true, factor ? factor + i : nullptr},
-                                          count, columns);
+      products.template multiply<Operand::transposed>(
+          {last - j, s + j * n + i, n, b.data + j * b.stride, b.stride, c + i * c_stride, c_stride, true,
+           factor ? factor + i : nullptr},
+          count, columns);
     }
   }
 }

@@ -5,7 +5,7 @@
 // multiply-adds round once where (1) of docs/bounds.md counts twice. The elementary functions are within
 // (tests/tiled/test_functions.cpp)
 //   exp2: 4u relative, but never below tiny      log2: 4u (1 + |log2 x|) absolute      tanh: 12u relative
-// and a product with a rounded constant costs 2u. n = Sk + 1 counts the sink, T <= n / 96 + 2 the tiles.
+// and a product with a rounded constant costs 2u. n = Sk + 1 counts the sink, T <= n / tile + 2 the tiles.
 //
 //  s    q is multiplied with a rounded factor (3u), the sum has D products; softcap: tanh is 1-Lipschitz,
 //  12u,
@@ -26,6 +26,15 @@
 //  additions:
 //         E_o = sum_j (rho + 4u (T + 1) + u (T + 5n/2 + 4)) p |v| + 2 n tiny sum |v| + n eta
 //       rows without keys under mean_v: (n + 2) u mean |v|
+//
+// Per-step normalisation and merged parts join results more often, with J = 14u (T + 2) + 4u |m| in all:
+//  tile   a tile's weights are relative to its own maximum: one more exponential, product and addition a tile
+//       in l. In o the row sums in e l / l_new cancel as computed; left of a tile are an exponential, two
+//       products and a quotient for each factor, and two products and an addition in o.
+//  part   m_n and m are products with constants, |m_n| <= |m| + r, and their difference is off by u r:
+//       together 4u |m| + 3u r; an exponential (2u), a product, a quotient, additions of T parts at most.
+//         E_l grows by J l + 3u n / 2,  E_lse by J + 3u n / 2,
+//         E_o by sum_j (J + 4u |m| + 3u r + 3u n / 2) p |v|
 //
 // ref obeys the same bounds with u = 2^-53: it has fewer operations of each kind.
 #include "tests/tiled/attention_rounding.hpp"
@@ -76,13 +85,13 @@ Arithmetic arithmetic() {
 }
 
 /// Adds the bounds of one row; s: its scores.
-void bound_row(const AttentionProblem& problem, const ForwardTensors& value, View<const double, 1> s, Index h,
-               Index i, const Arithmetic& x, ForwardTensors& bound) {
+void bound_row(const AttentionProblem& problem, const Cut& cut, const ForwardTensors& value,
+               View<const double, 1> s, Index h, Index i, const Arithmetic& x, ForwardTensors& bound) {
   const AttentionSpec& spec = problem.spec;
   const AttentionInputs in = problem.inputs();
   const auto [u, eta, tiny] = x;
   const Index g = in.kv_head(h);
-  const double n = static_cast<double>(in.keys()) + 1, tiles = n / 96 + 2;
+  const double n = static_cast<double>(in.keys()) + 1, tiles = n / static_cast<double>(cut.tile) + 2;
   const double lse = value.lse(h, i), m = value.m(h, i), width = static_cast<double>(in.qk_width());
 
   if (lse == -std::numeric_limits<double>::infinity()) {
@@ -109,14 +118,16 @@ void bound_row(const AttentionProblem& problem, const ForwardTensors& value, Vie
     e = std::max(e, (width + 24) * u * magnitude + (width + 2) * eta * (1 + sum_k));
   }
   const double updates = 4 * u * (tiles + 1) + u * tiles;
-  const double floor = 2 * n * tiny;
+  const double floor = 2 * n * tiny, joined = cut.joins ? 1 : 0;
+  const double joins = joined * (14 * u * (tiles + 2) + 4 * u * std::abs(m) + 1.5 * u * n);
   bound.m(h, i) += slack * (e + 4 * u * std::abs(m));
-  bound.l(h, i) += slack * ((2 * e + updates + u * n) * value.l(h, i) + u * n / 2 + n * floor);
-  bound.lse(h, i) += slack * (e + updates + 1.5 * u * n + 4 * u * (1 + std::log2(n)) +
+  bound.l(h, i) += slack * ((2 * e + updates + u * n + joins) * value.l(h, i) + u * n / 2 + n * floor);
+  bound.lse(h, i) += slack * (e + updates + joins + 1.5 * u * n + 4 * u * (1 + std::log2(n)) +
                               4 * u * (std::abs(m) + std::abs(lse)) + n * floor);
   for (Index j = 0; j < in.keys(); ++j) {
     if (std::isinf(s(j))) continue;
-    const double relative = 2 * e + u * (m - s(j)) + 2 * updates + u * (2.5 * n + 4);
+    const double relative = 2 * e + u * (m - s(j)) + 2 * updates + u * (2.5 * n + 4) + joins +
+                            joined * u * (4 * std::abs(m) + 3 * (m - s(j)));
     const double p = std::exp(s(j) - lse);
     if (relative * p >= 0x1p-7) throw std::logic_error("bound_row: not small: " + problem.name());
     for (Index c = 0; c < in.v_width(); ++c) {
@@ -151,7 +162,8 @@ ForwardTensors::ForwardTensors(const AttentionInputs& in)
     : o({in.q_heads(), in.queries(), in.v_width()}), lse({in.q_heads(), in.queries()}), m(lse), l(lse) {}
 
 template <class Real>
-ForwardTensors run_tiled(const AttentionProblem& problem, tiled::Level level) {
+ForwardTensors run_tiled(const AttentionProblem& problem, tiled::Level level,
+                         tiled::Normalisation normalisation) {
   const AttentionInputs in = problem.inputs();
   const Array<Real, 3> q = converted<Real>(problem.q), k = converted<Real>(problem.k),
                        v = converted<Real>(problem.v), mask = converted<Real>(problem.mask),
@@ -164,7 +176,7 @@ ForwardTensors run_tiled(const AttentionProblem& problem, tiled::Level level) {
   Array<Real, 3> o({in.q_heads(), in.queries(), in.v_width()}, unwritten);
   Array<Real, 2> lse({in.q_heads(), in.queries()}, unwritten), m(lse), l(lse);
   const tiled::Outputs<Real> outputs{o.view(), lse.view(), m.view(), l.view()};
-  tiled::attention_forward<Real>(problem.spec, {&inputs, 1}, {&outputs, 1}, level);
+  tiled::attention_forward<Real>(problem.spec, {&inputs, 1}, {&outputs, 1}, level, normalisation);
   ForwardTensors result(in);
   copy_to(result.o, o);
   copy_to(result.lse, lse);
@@ -172,10 +184,10 @@ ForwardTensors run_tiled(const AttentionProblem& problem, tiled::Level level) {
   copy_to(result.l, l);
   return result;
 }
-template ForwardTensors run_tiled<float>(const AttentionProblem&, tiled::Level);
-template ForwardTensors run_tiled<double>(const AttentionProblem&, tiled::Level);
+template ForwardTensors run_tiled<float>(const AttentionProblem&, tiled::Level, tiled::Normalisation);
+template ForwardTensors run_tiled<double>(const AttentionProblem&, tiled::Level, tiled::Normalisation);
 
-ReferenceForward reference_forward(const AttentionProblem& problem) {
+ReferenceForward reference_forward(const AttentionProblem& problem, const Cut& cut) {
   const AttentionInputs in = problem.inputs();
   ReferenceForward x{ForwardTensors(in), ForwardTensors(in), ForwardTensors(in)};
   Array<double, 3> s({in.q_heads(), in.queries(), in.keys()});
@@ -186,9 +198,9 @@ ReferenceForward reference_forward(const AttentionProblem& problem) {
   for (Index h = 0; h < in.q_heads(); ++h) {
     for (Index i = 0; i < in.queries(); ++i) {
       const View<const double, 1> row = s.view().slice(h).slice(i);
-      bound_row(problem, x.value, row, h, i, single, x.bound_float);
+      bound_row(problem, cut, x.value, row, h, i, single, x.bound_float);
       for (ForwardTensors* bound : {&x.bound_float, &x.bound_double, &x.bound_double}) {  // and ref's own
-        bound_row(problem, x.value, row, h, i, twice, *bound);
+        bound_row(problem, cut, x.value, row, h, i, twice, *bound);
       }
     }
   }

@@ -18,7 +18,14 @@ struct ForwardTensors {
 
 /// tiled's results in float or double. The problem's tensors must be exact in that type.
 template <class Real>
-ForwardTensors run_tiled(const AttentionProblem& problem, tiled::Level level);
+ForwardTensors run_tiled(const AttentionProblem& problem, tiled::Level level,
+                         tiled::Normalisation normalisation = tiled::Normalisation::deferred);
+
+/// How a forward pass is cut up.
+struct Cut {
+  Index tile = 96;     // keys
+  bool joins = false;  // per-step normalisation, or parts of the keys that are merged
+};
 
 /// ref's forward pass, and bounds on |ref - exact| and |tiled in arithmetic of unit roundoff u - exact|,
 /// which attention_rounding.cpp derives.
@@ -26,7 +33,7 @@ struct ReferenceForward {
   ForwardTensors value;
   ForwardTensors bound_float, bound_double;
 };
-ReferenceForward reference_forward(const AttentionProblem& problem);
+ReferenceForward reference_forward(const AttentionProblem& problem, const Cut& cut = {});
 
 /// The first element that is further from ref than the two may be apart, in words; empty if there is none.
 std::string first_disagreement(const ForwardTensors& got, const ForwardTensors& want,

@@ -5,8 +5,8 @@
 #include <limits>
 #include <span>
 
+#include "core/double_double.hpp"
 #include "core/norm.hpp"
-#include "verify/bounds/double_double.hpp"
 #include "verify/bounds/sum_noise.hpp"
 
 namespace attest::bounds {

@@ -5,8 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "core/double_double.hpp"
 #include "core/rope.hpp"
-#include "verify/bounds/double_double.hpp"
 
 namespace attest::bounds {
 

@@ -5,8 +5,8 @@
 #include <bit>
 #include <cmath>
 
+#include "core/double_double.hpp"
 #include "verify/bounds/arithmetic.hpp"
-#include "verify/bounds/double_double.hpp"
 
 namespace attest::bounds {
 namespace {

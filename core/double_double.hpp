@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-namespace attest::bounds {
+namespace attest {
 
 /// hi + lo, hi the double nearest to it. The operations are off by at most 2^-100 relative, as long as
 /// nothing overflows or comes near the smallest normal double.
@@ -60,4 +60,4 @@ inline DoubleDouble operator/(DoubleDouble x, DoubleDouble y) {
   return DoubleDouble(q) + DoubleDouble(next) + DoubleDouble(last.hi / y.hi);
 }
 
-}  // namespace attest::bounds
+}  // namespace attest

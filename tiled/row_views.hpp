@@ -1,0 +1,27 @@
+// Views as kernels of rows take them, for the files that distribute rows.
+#pragma once
+
+#include "tiled/dispatch.hpp"
+
+namespace attest::tiled {
+
+template <class Real>
+RowMajor<Real> row_major(View<Real, 2> x) {
+  assert(x.extent(1) <= 1 || x.stride(1) == 1);
+  return {x.data_handle(), x.stride(0)};
+}
+template <class Real>
+RowMajorHeads<Real> row_major(View<Real, 3> x) {
+  assert(x.extent(2) <= 1 || x.stride(2) == 1);
+  return {x.data_handle(), x.stride(0), x.stride(1)};
+}
+
+/// Whether the last cache does not hold an output and as much input beside it.
+template <class Real, int Rank>
+bool is_large(View<Real, Rank> y) {
+  Index bytes = 2 * static_cast<Index>(sizeof(Real));
+  for (int r = 0; r < Rank; ++r) bytes *= y.extent(r);
+  return bytes > last_cache_bytes();
+}
+
+}  // namespace attest::tiled
