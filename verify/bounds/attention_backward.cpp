@@ -13,7 +13,7 @@ namespace {
 constexpr Index block_rows = 32;
 
 /// Rows [first, first + count) of head h of a [H, S, width] view, padded with zeros.
-void copy_rows(View<const double, 3> from, Index h, Index first, Index count, std::vector<double>& to) {
+void copy_rows(View<const double, 3> from, Index h, Index first, Index count, Lanes& to) {
   const Index width = from.extent(2);
   to.assign(count * padded(width), 0);
   for (Index r = 0; r < count; ++r) {
@@ -151,7 +151,7 @@ void Backward::add_sink(Index h, Index i, const PairRow& row) const {
 }
 
 bool Backward::queries_repeat(Index g) const {
-  std::vector<double> q;
+  Lanes q;
   bool repeat = false;
   for (Index h = g * in_.group(); h < (g + 1) * in_.group(); ++h) {
     copy_rows(in_.q, h, 0, in_.queries(), q);
@@ -166,7 +166,7 @@ void Backward::head(Index g) {
   const bool repeat = queries_repeat(g);
   GroupSums dk(keys, head.qk_width, in_.group(), repeat), dv(keys, head.v_width, in_.group(), repeat);
   std::vector<PairRow> rows(block_rows);
-  std::vector<double> q, d_o;
+  Lanes q, d_o;
 
   for (Index h = g * in_.group(); h < (g + 1) * in_.group(); ++h) {
     for (Index first = 0; first < queries; first += block_rows) {

@@ -15,7 +15,7 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 
 }  // namespace
 
-bool rows_repeat(const std::vector<double>& x, Index rows, Index width) {
+bool rows_repeat(const Lanes& x, Index rows, Index width) {
   std::vector<Index> order(rows);
   std::iota(order.begin(), order.end(), Index{0});
   const auto row = [&](Index r) { return x.data() + r * width; };

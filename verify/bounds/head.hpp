@@ -15,8 +15,8 @@ struct Head {
   Head(const AttentionInputs& in, Index kv_head);
 
   Index keys, qk_width, v_width;
-  std::vector<double> k, v;  // [Sk, D], [Sk, E]
-  std::vector<double> k_columns,
+  Lanes k, v;  // [Sk, D], [Sk, E]
+  Lanes k_columns,
       v_columns;              // the same by column, `lanes` keys at a time: [Sk / lanes, D or E, lanes]
   std::vector<double> v_max;  // [E]: largest |v| of each column
   bool keys_repeat;  // more than an eighth of the keys have a twin: their score errors are the same, not
@@ -27,15 +27,15 @@ struct Head {
 };
 
 /// Do more than an eighth of the rows have a twin?
-bool rows_repeat(const std::vector<double>& x, Index rows, Index width);
+bool rows_repeat(const Lanes& x, Index rows, Index width);
 
 /// For every key j of [first, last): sums over d of t = a[d] b[d, j].
 struct ProductSums {
-  std::vector<double> sum;         // of t
-  std::vector<double> magnitude;   // of |t|
-  std::vector<double> squares;     // of t^2
-  std::vector<double> prefix;      // of the squares of the running sums
-  std::vector<double> prefix_sum;  // of the running sums
+  Lanes sum;         // of t
+  Lanes magnitude;   // of |t|
+  Lanes squares;     // of t^2
+  Lanes prefix;      // of the squares of the running sums
+  Lanes prefix_sum;  // of the running sums
 
   /// b is [keys / lanes, n, lanes], as in Head.
   void compute(const double* a, Index n, const double* b, Index keys, Index first, Index last);

@@ -1,6 +1,9 @@
 // The unit of the bounds' inner loops: eight columns at a time, whose sums stay in registers.
 #pragma once
 
+#include <new>
+#include <vector>
+
 #include "core/view.hpp"
 
 namespace attest::bounds {
@@ -15,6 +18,21 @@ inline constexpr Index rows_in_cache = 64;
 inline Index padded(Index n) {
   return (n + lanes - 1) / lanes * lanes;
 }
+
+/// Memory on cache lines of its own, so that no group of lanes straddles two.
+template <class T>
+struct CacheLineAllocator {
+  using value_type = T;
+  static constexpr std::align_val_t alignment{64};
+
+  CacheLineAllocator() = default;
+  template <class U>
+  CacheLineAllocator(const CacheLineAllocator<U>&) {}
+  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), alignment)); }
+  void deallocate(T* p, std::size_t) { ::operator delete(p, alignment); }
+  bool operator==(const CacheLineAllocator&) const { return true; }
+};
+using Lanes = std::vector<double, CacheLineAllocator<double>>;
 
 }  // namespace attest::bounds
 

@@ -13,7 +13,7 @@ using V = simd::Vector<double>;
 constexpr Index w = simd::lanes<double>;  // a divisor of bounds::lanes
 
 ATTEST_ALWAYS_INLINE V magnitude(V x) {
-  return x < 0.0 ? -x : x;
+  return (V)((simd::Integers<double>)x & 0x7fffffffffffffff);
 }
 
 /// e^x = power (1 + f p) with |f| <= 1/2: Cody and Waite's reduction, whose first product is exact.

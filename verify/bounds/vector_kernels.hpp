@@ -18,7 +18,7 @@ struct ProductArrays {
 };
 
 /// Sums over the keys of one attention row, for `lanes` neighbouring columns of V.
-struct ValueBlock {
+struct alignas(64) ValueBlock {
   // with x = v
   double o[lanes];               // sum p x
   double magnitude[lanes];       // sum p |x|
@@ -59,7 +59,7 @@ struct Factor {
 };
 
 /// Sums of factors times vectors x, for `lanes` neighbouring elements; t = value x.
-struct TermBlock {
+struct alignas(64) TermBlock {
   double value[lanes], magnitude[lanes], squares[lanes], prefix[lanes], prefix_sum[lanes];  // of t
   double worst[lanes], systematic[lanes], spread[lanes];                                    // times |x|
   double variance[lanes];                                                                   // times x^2

@@ -46,8 +46,9 @@ bool Weights::compute_exact(const AttentionInputs& in, Index h) {
   for (const double s : score) m = std::max(m, s);
   if (m == -infinity) return false;
 
-  p.assign(padded(n), 0);
+  p.resize(padded(n));
   for (Index c = 0; c < n; ++c) p[c] = score[c] - m;
+  std::fill(p.begin() + n, p.end(), 0.0);
   vector_kernels().exp(p.data(), p.data(), padded(n));
   p.resize(n);
   sink_p = in.sink ? std::exp(in.sink(h) - m) : 0;
@@ -93,8 +94,8 @@ void Weights::compute_exponent_errors(const AttentionInputs& in, const Arithmeti
   sink_delta = in.sink ? worst_of(in.sink(h), 0) : 0;
   sink_variance = in.sink ? variance_of(in.sink(h), 0) : 0;
   delta_max = std::max(delta_max, sink_delta);
-  growth.assign(padded(count()), 0);
-  std::copy(delta.begin(), delta.end(), growth.begin());
+  growth.resize(padded(count()));
+  std::fill(std::copy(delta.begin(), delta.end(), growth.begin()), growth.end(), 0.0);
   vector_kernels().expm1(growth.data(), growth.data(), padded(count()));
 }
 
@@ -102,10 +103,11 @@ void Weights::compute_exponent_errors(const AttentionInputs& in, const Arithmeti
 ATTEST_VECTORISED
 void Weights::compute_stored(const Arithmetic& a) {
   const Index n = count();
-  store.assign(n, 0);
-  store_variance.assign(n, 0);
-  for (auto& x : predicted) x.assign(n, 0);
-  if (!a.p_is_rounded) return;
+  for (auto* x : {&store, &store_variance, &predicted[0], &predicted[1], &predicted[2]}) x->resize(n);
+  if (!a.p_is_rounded) {
+    for (auto* x : {&store, &store_variance, &predicted[0], &predicted[1], &predicted[2]}) x->assign(n, 0);
+    return;
+  }
   const StorageGrid grid(a.contract.p_dtype);
   const double u = a.p_unit, eta = a.p_half_subnormal;
 
