@@ -5,10 +5,20 @@
 #include <cmath>
 #include <functional>
 
+#include "verify/compare.hpp"
+#include "verify/statistics.hpp"
+
 namespace attest {
 namespace {
 
 constexpr double least_confidence = 0.5;
+
+bool has_failed(const Expected& e) {
+  for (Index at = 0; at < e.dumped->size(); ++at) {
+    if (!within_bound(e, at, e.dumped->values[at])) return true;
+  }
+  return std::ranges::any_of(statistics(e), [](const Statistic& s) { return s.exceeds(); });
+}
 
 /// An answer nearer to the exact one than the noise of both cannot be told from it.
 constexpr double least_distance = 36;
@@ -60,17 +70,31 @@ std::vector<DiagnosisEntry> unknown_noise(std::span<const AttentionRow> rows) {
            "lse is right, and no known pattern fits the errors of o"}};
 }
 
-std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention, const Contract& contract,
-                                              DType element, std::span<const Expected> expected) {
-  std::vector<AttentionRow> rows = sampled_rows(attention, expected, WhichRows::wrong);
-  std::vector<DiagnosisEntry> all = wrong_keys(rows);
-  if (const auto o = std::ranges::find(expected, "o", &Expected::output); o != expected.end()) {
-    for (const DiagnosisEntry& entry : misplaced_rows(rows, attention, *o)) all.push_back(entry);
+std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
+                                              std::span<const SavedForBackward> saved,
+                                              const Contract& contract, DType element,
+                                              std::span<const Expected> expected) {
+  std::vector<DiagnosisEntry> all;
+  const auto add = [&](const std::vector<DiagnosisEntry>& entries) {
+    all.insert(all.end(), entries.begin(), entries.end());
+  };
+  const auto fails = [&](std::string_view output) {
+    const auto e = std::ranges::find(expected, output, &Expected::output);
+    return e != expected.end() && has_failed(*e);
+  };
+  std::vector<AttentionRow> rows;
+  if (fails("o") || fails("lse")) {
+    rows = sampled_rows(attention, expected, WhichRows::wrong);
+    add(wrong_keys(rows));
+    const auto o = std::ranges::find(expected, "o", &Expected::output);
+    if (o != expected.end()) add(misplaced_rows(rows, attention, *o));
+    // A fault that is everywhere may push few rows, and those by chance, beyond their bounds.
+    constexpr std::size_t few = 8;
+    if (rows.size() < few) rows = sampled_rows(attention, expected, WhichRows::all);
+    add(narrow_arithmetic(rows, contract, element));
+  } else if (!saved.empty()) {  // gradients of a wrong forward pass may be right
+    add(wrong_gradients(attention, saved, contract, expected));
   }
-  // A fault that is everywhere may push few rows, and those by chance, beyond their bounds.
-  constexpr std::size_t few = 8;
-  if (rows.size() < few) rows = sampled_rows(attention, expected, WhichRows::all);
-  for (const DiagnosisEntry& entry : narrow_arithmetic(rows, contract, element)) all.push_back(entry);
   std::erase_if(all, [](const DiagnosisEntry& x) { return x.confidence < least_confidence; });
   if (all.empty()) all = unknown_noise(rows);
   std::ranges::stable_sort(all, std::greater{}, &DiagnosisEntry::confidence);

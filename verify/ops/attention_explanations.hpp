@@ -30,9 +30,17 @@ inline constexpr double confidence_of_a_place = 0.6;
 /// Where errors that follow no known pattern come from: before the weights, after them, or their sum.
 std::vector<DiagnosisEntry> unknown_noise(std::span<const AttentionRow> rows);
 
-/// Of a failed case, the likeliest first.
-std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention, const Contract& contract,
-                                              DType element, std::span<const Expected> expected);
+/// Terms of dq, dk and dv that are missing or counted twice, and the narrow arithmetic of their sums.
+struct SavedForBackward;
+std::vector<DiagnosisEntry> wrong_gradients(const AttentionCase& attention,
+                                            std::span<const SavedForBackward> saved, const Contract& contract,
+                                            std::span<const Expected> expected);
+
+/// Of a failed case, the likeliest first. saved: empty without gradients.
+std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
+                                              std::span<const SavedForBackward> saved,
+                                              const Contract& contract, DType element,
+                                              std::span<const Expected> expected);
 
 /// Sums of squares of (dumped - answer) / sigma, over elements, for the exact answer and for another.
 struct Fit {

@@ -1,41 +1,19 @@
 // Attention with part of its arithmetic in a narrower format, simulated row by row.
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <limits>
 #include <optional>
 
 #include "verify/ops/attention_explanations.hpp"
+#include "verify/ops/grid.hpp"
 
 namespace attest {
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-/// Values of so many significand bits, at least 2^(emin - precision + 1) apart.
-struct Grid {
-  const char* name;
-  int precision, emin;
-
-  double round(double x, bool cuts_off = false) const {
-    if (x == 0 || !std::isfinite(x)) return x;
-    const double spacing = std::ldexp(1.0, std::max(std::ilogb(x), emin) - precision + 1);
-    return (cuts_off ? std::trunc(x / spacing) : std::nearbyint(x / spacing)) * spacing;
-  }
-};
-
-constexpr Grid tf32{"tf32", 11, -126}, bfloat16{"bfloat16", 8, -126}, float16{"float16", 11, -14},
-    e4m3{"float8_e4m3fn", 4, -6}, e5m2{"float8_e5m2", 3, -14};
-constexpr Grid grids[] = {float16, bfloat16, e4m3, e5m2};
-
 /// A fault has to explain so much more than one that is simpler.
 constexpr double least_gain = 0.03;
-
-using Round = std::function<double(double)>;
-
-Round to(const Grid& grid, double unit = 1, bool cuts_off = false) {
-  return [=](double x) { return grid.round(x * unit, cuts_off) / unit; };
-}
 
 /// A kernel that departs from exact arithmetic where a function is given.
 struct Device {
@@ -49,6 +27,7 @@ struct Device {
   Round weight;  // relative to the running maximum, or normalised
   bool is_normalised = false;
   Round sum;                             // the running sum of weights, every `tile` keys
+  Round factor;                          // by which older tiles are rescaled
   Round part;                            // the sum of P V over `tile` keys, before it joins the others
   Round output_sum;                      // the running sum of P V, every `step` keys
   Index tile = 1 << 20, step = 1 << 20;  // keys between two updates of the running maximum
@@ -122,7 +101,7 @@ Answer run(const Device& device, const AttentionRow& row) {
     const double factor = m == top ? 1 : std::exp(top - m);
     top = m;
     if (factor != 1) {
-      for (double& x : answer.o) x = rounded(device.output_sum, x * factor);
+      for (double& x : answer.o) x = rounded(device.output_sum, x * rounded(device.factor, factor));
     }
     double sum = 0;
     for (Index c = first; c < last; ++c) {
@@ -165,7 +144,7 @@ std::vector<Device> devices(const Contract& contract, DType element) {
   const Format &p = format_of(contract.p_dtype), &softmax = format_of(contract.softmax_dtype),
                &type = format_of(element);
   add("o cut off instead of rounded").output = to({"", type.precision, type.emin}, 1, true);
-  for (const Grid& grid : grids) {
+  for (const Grid& grid : narrow_grids) {
     const std::string name = grid.name;
     if (is_narrower(grid, p)) {
       add("weights P stored in " + name).weight = to(grid);
@@ -195,6 +174,8 @@ std::vector<Device> devices(const Contract& contract, DType element) {
       for (const Index tile : {16, 32, 64, 128, 1 << 20}) {
         Device& row_sum = add("the row sum accumulated in " + name);
         row_sum.sum = to(grid), row_sum.tile = tile;
+        Device& whole_tiles = add("P.V accumulated in " + name);
+        whole_tiles.part = whole_tiles.output_sum = whole_tiles.factor = to(grid), whole_tiles.tile = tile;
         for (const bool cuts_off : {false, true}) {
           Device& part = add("P.V accumulated in " + name);
           part.part = to(grid, 1, cuts_off), part.tile = tile;

@@ -1,0 +1,33 @@
+// Rounding to formats that contracts do not have, for kernels that are simulated in a diagnosis.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+namespace attest {
+
+/// Values of so many significand bits, at least 2^(emin - precision + 1) apart.
+struct Grid {
+  const char* name;
+  int precision, emin;
+
+  double round(double x, bool cuts_off = false) const {
+    if (x == 0 || !std::isfinite(x)) return x;
+    const double spacing = std::ldexp(1.0, std::max(std::ilogb(x), emin) - precision + 1);
+    return (cuts_off ? std::trunc(x / spacing) : std::nearbyint(x / spacing)) * spacing;
+  }
+};
+
+inline constexpr Grid tf32{"tf32", 11, -126};
+inline constexpr Grid narrow_grids[] = {
+    {"float16", 11, -14}, {"bfloat16", 8, -126}, {"float8_e4m3fn", 4, -6}, {"float8_e5m2", 3, -14}};
+
+using Round = std::function<double(double)>;
+
+/// Rounds x unit, and takes the unit away again.
+inline Round to(const Grid& grid, double unit = 1, bool cuts_off = false) {
+  return [=](double x) { return grid.round(x * unit, cuts_off) / unit; };
+}
+
+}  // namespace attest
