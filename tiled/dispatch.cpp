@@ -1,8 +1,6 @@
 // Chooses among the instruction set levels at run time.
 #include "tiled/dispatch.hpp"
 
-#include <unistd.h>
-
 namespace attest::tiled {
 
 #define ATTEST_TILED_DECLARE(level)                          \
@@ -57,15 +55,6 @@ const RowKernels<double>& row_kernels_for(Level level) {
   return *(level == Level::v2   ? v2::double_row_kernels
            : level == Level::v3 ? v3::double_row_kernels
                                 : v4::double_row_kernels);
-}
-
-Index last_cache_bytes() {
-#ifdef _SC_LEVEL3_CACHE_SIZE
-  static const Index bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
-#else
-  static const Index bytes = 0;
-#endif
-  return bytes > 0 ? bytes : Index{1} << 25;
 }
 
 }  // namespace attest::tiled

@@ -24,7 +24,4 @@ const Kernels<Real>& kernels_for(Level level);
 template <class Real>
 const RowKernels<Real>& row_kernels_for(Level level);
 
-/// Of the cache next to memory; 32 MiB where the system does not say.
-Index last_cache_bytes();
-
 }  // namespace attest::tiled
