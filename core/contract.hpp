@@ -22,6 +22,7 @@ struct Contract {
   DType softmax_dtype;  // scores, exponentials, row sums and rescaling
   Accumulator qk;       // q.k, and do.v in the backward pass
   Accumulator pv;       // the products with P and dS
+  bool row_sum_takes_stored_weights = false;  // weights are rounded to p_dtype before the row sum adds them
 };
 
 }  // namespace attest

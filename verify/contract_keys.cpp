@@ -14,24 +14,33 @@ std::string accumulator_text(const Accumulator& accumulator) {
   return std::string(format_of(accumulator.dtype).name) + (accumulator.block > 0 ? " (tensor core)" : "");
 }
 
+MatrixUnit read_matrix_unit(KeyReader& keys) {
+  using enum MatrixUnit;
+  return keys.choice<MatrixUnit>(
+      "matrix_unit", {{"volta", volta}, {"ampere", ampere}, {"hopper", hopper}, {"none", none}}, ampere);
+}
+
 DType wide_type(DType operands) {
   return operands == DType::float64 ? DType::float64 : DType::float32;
 }
 
-Contract attention_keys(KeyReader& keys, DType operands) {
+Contract attention_keys(KeyReader& keys, DType operands, MatrixUnit unit) {
   const DType wide = wide_type(operands);
   Contract contract{};
   contract.p_dtype = read_dtype(keys, "p_dtype", operands);
   contract.softmax_dtype = read_dtype(keys, "softmax_dtype", wide);
-  contract.qk = accumulator(read_dtype(keys, "qk_accumulate", wide), operands);
-  contract.pv = accumulator(read_dtype(keys, "pv_accumulate", wide), operands);
+  contract.qk = accumulator(read_dtype(keys, "qk_accumulate", wide), operands, unit);
+  contract.pv = accumulator(read_dtype(keys, "pv_accumulate", wide), operands, unit);
+  contract.row_sum_takes_stored_weights =
+      keys.choice<bool>("row_sum", {{"computed", false}, {"stored", true}}, false);
   return contract;
 }
 
 std::string precisions_text(const Contract& contract) {
   return "p " + std::string(format_of(contract.p_dtype).name) + ", softmax " +
          std::string(format_of(contract.softmax_dtype).name) + ", qk in " + accumulator_text(contract.qk) +
-         ", pv in " + accumulator_text(contract.pv);
+         ", pv in " + accumulator_text(contract.pv) +
+         (contract.row_sum_takes_stored_weights ? ", row sum of stored weights" : "");
 }
 
 }  // namespace
@@ -48,17 +57,24 @@ DType read_dtype(KeyReader& keys, const std::string& key, DType fallback) {
                             fallback);
 }
 
-Accumulator accumulator(DType sum, DType operands) {
-  // docs/bounds.md, "Tensor cores". 16 bits: Ampere's, blocks of 8 products, 1 extra bit; Hopper's are
-  // better. 8 bits: Hopper's, which keep 13 bits, 10 fewer than the 23 of float32.
+Accumulator accumulator(DType sum, DType operands, MatrixUnit unit) {
   const int bits = format_of(operands).bits;
-  if (sum != DType::float32 || bits > 16) return {sum, 0, 0};
-  return bits == 8 ? Accumulator{sum, 32, -10} : Accumulator{sum, 8, 1};
+  if (sum != DType::float32 || bits > 16 || unit == MatrixUnit::none) return {sum, 0, 0};
+  // Hopper keeps 13 bits, 10 fewer than the 23 of float32; of others nothing better is known.
+  if (bits == 8) return {sum, 32, -10};
+  switch (unit) {
+    case MatrixUnit::volta:
+      return {sum, 4, 0};
+    case MatrixUnit::hopper:
+      return {sum, 16, 2};
+    default:
+      return {sum, 8, 1};
+  }
 }
 
 Contract read_contract(const Case& c, DType operands) {
   KeyReader keys(c, "contract", c.contract);
-  const Contract contract = attention_keys(keys, operands);
+  const Contract contract = attention_keys(keys, operands, read_matrix_unit(keys));
   keys.finish();
   return contract;
 }
@@ -69,6 +85,11 @@ std::vector<SpecKey> attention_contract_keys() {
       {"softmax_dtype", "element type", wide_fallback, "scores, exponentials, row sums, rescaling"},
       {"qk_accumulate", "element type", wide_fallback, "sums of q.k and of do.v"},
       {"pv_accumulate", "element type", wide_fallback, "sums of the products with the weights and with dS"},
+      {"matrix_unit", "volta, ampere, hopper, none", "ampere",
+       "how products of 16 and 8 bits are added up in float32; none: as elsewhere, every addition is "
+       "rounded"},
+      {"row_sum", "computed, stored", "computed",
+       "the weights that the row sum adds: before or after p_dtype"},
   };
 }
 
@@ -82,9 +103,10 @@ MultiheadContract read_multihead_contract(const Case& c, DType x, DType in_weigh
   MultiheadContract contract{};
   contract.intermediate = read_dtype(keys, "intermediate_dtype", x);
   const DType sum = read_dtype(keys, "accumulate", wide_type(x));
-  contract.in_projection = accumulator(sum, wider(x, in_weight));
-  contract.out_projection = accumulator(sum, wider(contract.intermediate, out_weight));
-  contract.attention = attention_keys(keys, contract.intermediate);
+  const MatrixUnit unit = read_matrix_unit(keys);
+  contract.in_projection = accumulator(sum, wider(x, in_weight), unit);
+  contract.out_projection = accumulator(sum, wider(contract.intermediate, out_weight), unit);
+  contract.attention = attention_keys(keys, contract.intermediate, unit);
   keys.finish();
   return contract;
 }

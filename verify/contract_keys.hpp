@@ -14,13 +14,16 @@ namespace attest {
 /// An element type by name. Throws InvalidCase with the accepted ones.
 DType read_dtype(KeyReader& keys, const std::string& key, DType fallback);
 
-/// Sums in that format of products of such operands: on a tensor core, if it is float32 and they have 16 bits
-/// at most.
-Accumulator accumulator(DType sum, DType operands);
+/// Matrix units of NVIDIA devices. docs/bounds.md, "Tensor cores".
+enum class MatrixUnit { volta, ampere, hopper, none };
+
+/// Sums in that format of products of such operands: on a tensor core, if there is one, the sum is float32
+/// and they have 16 bits at most.
+Accumulator accumulator(DType sum, DType operands, MatrixUnit unit = MatrixUnit::ampere);
 
 /// The contract of the case: keys p_dtype, softmax_dtype, qk_accumulate and pv_accumulate (element type
-/// names), each derived from the element type of the operands where it is absent. Operands of 16 bits and
-/// fewer with a float32 accumulator may run on tensor cores. Throws InvalidCase on unknown keys and names.
+/// names), each derived from the element type of the operands where it is absent; matrix_unit; row_sum.
+/// Throws InvalidCase on unknown keys and names.
 Contract read_contract(const Case& c, DType operands);
 /// The keys that it reads, for an op's record.
 std::vector<SpecKey> attention_contract_keys();

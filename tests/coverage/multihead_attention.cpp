@@ -179,6 +179,10 @@ std::vector<Feature> features(DType element) {
   declared("softmax in float64", "softmax_dtype", "float64");
   declared("scores added up in float64", "qk_accumulate", "float64");
   declared("outputs added up in float64", "pv_accumulate", "float64");
+  declared("tensor cores of Volta", "matrix_unit", "volta");
+  declared("tensor cores of Hopper", "matrix_unit", "hopper");
+  declared("every addition rounded", "matrix_unit", "none");
+  declared("row sum of stored weights", "row_sum", "stored");
   return all;
 }
 

@@ -66,11 +66,14 @@ class Forward {
   /// Rigorous bounds of the relative error of the row sum, and of the error of its logarithm.
   double row_sum_worst(const Weights& w) const { return std::expm1(log_row_sum_worst(w)); }
   double log_row_sum_worst(const Weights& w) const {
-    return log_gamma(static_cast<double>(w.count()) + arithmetic_.tiles(w.count(), w.span()), arithmetic_.u);
+    const double of_additions =
+        log_gamma(static_cast<double>(w.count()) + arithmetic_.tiles(w.count(), w.span()), arithmetic_.u);
+    return of_additions - (w.stored_sum < 1 ? std::log1p(-w.stored_sum) : -infinity);
   }
   /// Variance of the relative error of the row sum and of the division by it.
   double row_sum_variance(const Weights& w) const {
-    return mean_square_rounding * arithmetic_.u * arithmetic_.u * (static_cast<double>(w.count()) / 3 + 3);
+    return w.stored_sum_variance +
+           mean_square_rounding * arithmetic_.u * arithmetic_.u * (static_cast<double>(w.count()) / 3 + 3);
   }
 
   const AttentionSpec& spec_;
@@ -157,7 +160,8 @@ void Forward::write_statistics(const Weights& w, Index h, Index i) const {
   const double systematic = a.exp_error + w.shift + w.split + w.update + log + ends +
                             (qk_.bias + a.u) * std::abs(scale) + 0.2 * qk_.bias * truncation +
                             (spec_.softcap > 0 ? a.tanh_relative * spec_.softcap : 0) +
-                            w.structure.stagnation + (coherent ? sum_worst : 0) + std::abs(drift);
+                            w.structure.stagnation + (coherent ? sum_worst : 0) + std::abs(drift) +
+                            (w.structure.few_stored_values ? w.stored_sum : 0);
   const double sigma = std::sqrt(noise * noise + row_sum_variance(w));
   const double unit = out_.lse_unit, to_unit = unit == 1 ? 0 : 2 * a.u * std::abs(w.lse);
   for (Index r = 0; out_.lse && r < out_.lse.extent(2); ++r) {
@@ -274,7 +278,7 @@ void Forward::write_output(const ValueSums& row, Index h, Index i) {
     if (spec_.softcap > 0) systematic += a.tanh_relative * spec_.softcap * c.spread[x];
     if (w.structure.row_sum_is_coherent) systematic += size * (sum_worst + 0.5 * pv_worst);
     if (keys_repeat(w)) systematic += size * sum_worst + pv_worst * c.magnitude[x];
-    if (structured) systematic += c.store[x];
+    if (structured) systematic += c.store[x] + size * w.stored_sum;
     if (errors_) {
       worst += growth * (1 + normalisation) * (1 + pv_worst) * inherited_.worst[e];
       variance += inherited_.variance[e];

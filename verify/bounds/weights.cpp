@@ -25,6 +25,11 @@ bool Weights::compute(const AttentionSpec& spec, const AttentionInputs& in, cons
     for (double& x : variance) x *= structure.multiplicity;
     for (double& x : store_variance) x *= structure.multiplicity;
   }
+  stored_sum = stored_sum_variance = 0;
+  for (Index c = 0; arithmetic.contract.row_sum_takes_stored_weights && c < count(); ++c) {
+    stored_sum += store[c];
+    stored_sum_variance += store_variance[c];
+  }
   return true;
 }
 

@@ -33,6 +33,8 @@ struct Weights {
   double shift;   // of the subtracted maximum, which differs from tile to tile
   double update;  // of the rescaling factors
   double split;   // of the factors that combine split keys
+  // Relative error of the row sum where it adds weights as stored: rigorous bound and variance
+  double stored_sum, stored_sum_variance;
   WeightStructure structure;
 
   Index count() const { return static_cast<Index>(key.size()); }

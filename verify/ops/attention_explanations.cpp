@@ -34,13 +34,21 @@ void Fit::add(double got, double want, double answer, double sigma) {
   ++elements;
 }
 
+Fit Fit::operator+(const Fit& x) const {
+  return {exact + x.exact, other + x.other, distance + x.distance, elements + x.elements};
+}
+
+bool Fit::tells() const {
+  return distance > least_distance;
+}
+
 double Fit::explained() const {
-  if (!(distance > least_distance) || !std::isfinite(other)) return 0;
+  if (!tells() || !std::isfinite(other)) return 0;
   return std::clamp((exact - other) / std::max(exact - elements, exact / 2), 0.0, 1.0);
 }
 
 double Fit::slope() const {
-  return distance > least_distance ? (exact - other + distance) / (2 * distance) : 0;
+  return tells() ? (exact - other + distance) / (2 * distance) : 0;
 }
 
 std::vector<DiagnosisEntry> unknown_noise(std::span<const AttentionRow> rows) {
@@ -82,6 +90,7 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
     const auto e = std::ranges::find(expected, output, &Expected::output);
     return e != expected.end() && has_failed(*e);
   };
+  add(narrow_stores(expected));
   std::vector<AttentionRow> rows;
   if (fails("o") || fails("lse")) {
     rows = sampled_rows(attention, expected, WhichRows::wrong);
@@ -91,6 +100,7 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
     // A fault that is everywhere may push few rows, and those by chance, beyond their bounds.
     constexpr std::size_t few = 8;
     if (rows.size() < few) rows = sampled_rows(attention, expected, WhichRows::all);
+    add(wrong_scale(rows));
     add(narrow_arithmetic(rows, contract, element));
   } else if (!saved.empty()) {  // gradients of a wrong forward pass may be right
     add(wrong_gradients(attention, saved, contract, expected));

@@ -16,6 +16,12 @@ namespace attest {
 std::vector<DiagnosisEntry> narrow_arithmetic(std::span<const AttentionRow> rows, const Contract& contract,
                                               DType element);
 
+/// A scale that is off by the same factor everywhere.
+std::vector<DiagnosisEntry> wrong_scale(std::span<const AttentionRow> rows);
+
+/// Failed outputs of which all numbers are numbers of a format narrower than their own.
+std::vector<DiagnosisEntry> narrow_stores(std::span<const Expected> expected);
+
 /// Keys that are missing, counted more than once or weighted wrongly, and rows of K or V that are not those
 /// of their key.
 std::vector<DiagnosisEntry> wrong_keys(std::span<const AttentionRow> rows);
@@ -48,6 +54,10 @@ struct Fit {
   double elements = 0;
 
   void add(double got, double want, double answer, double sigma);
+  Fit operator+(const Fit& other) const;
+
+  /// Are the two answers far enough from each other?
+  bool tells() const;
 
   /// Share of the errors that the other answer explains. What a kernel that keeps the contract errs anyhow
   /// needs no explanation.

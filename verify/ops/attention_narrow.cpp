@@ -1,6 +1,7 @@
 // Attention with part of its arithmetic in a narrower format, simulated row by row.
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <optional>
 
@@ -15,12 +16,18 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 /// A fault has to explain so much more than one that is simpler.
 constexpr double least_gain = 0.03;
 
+/// Nearly any errors can be taken for a scale that is off, if only by little.
+constexpr double least_scale_error = 2e-5, least_explained_by_scale = 0.8;
+
+/// A scale that is fitted has a freedom that other explanations do not have.
+constexpr double preference_for_constants = 0.9;
+
 /// A kernel that departs from exact arithmetic where a function is given.
 struct Device {
   std::string fault;
-  Round input;         // elements of q, k and v
-  Round scaled_query;  // elements of scale q, by the unit that scale_in_base_2 implies
-  Round product_sum;   // the running sum of q.k, every `product_step` elements
+  Round query, key, value;  // elements of q, k and v
+  Round scaled_query;       // elements of scale q, by the unit that scale_in_base_2 implies
+  Round product_sum;        // the running sum of q.k, every `product_step` elements
   Index product_step = 16;
   Round raw_score;  // q.k
   Round score;
@@ -32,6 +39,7 @@ struct Device {
   Round output_sum;                      // the running sum of P V, every `step` keys
   Index tile = 1 << 20, step = 1 << 20;  // keys between two updates of the running maximum
   Round output;
+  double scale_factor = 1;
 };
 
 struct Answer {
@@ -46,22 +54,23 @@ double capped(const AttentionRow& row, double x) {
 
 std::vector<double> scores(const Device& device, const AttentionRow& row) {
   std::vector<double> s = row.score;
-  if (!(device.input || device.scaled_query || device.product_sum || device.raw_score || device.score))
-    return s;
+  const bool changes_operands = device.query || device.key || device.scaled_query;
+  const bool changes_products = device.product_sum || device.raw_score || device.scale_factor != 1;
+  if (!(changes_operands || changes_products || device.score)) return s;
   const Index width = row.in->qk_width();
   const double scale = row.spec->scale;
   const auto plain = [](double x) { return x; };
-  const Round input = device.input ? device.input : plain;
+  const Round query = device.query ? device.query : plain, key = device.key ? device.key : plain;
   std::vector<double> q(width);
   for (Index d = 0; d < width; ++d) {
-    q[d] = device.scaled_query ? device.scaled_query(scale * row.q(d)) / scale : input(row.q(d));
+    q[d] = device.scaled_query ? device.scaled_query(scale * row.q(d)) / scale : query(row.q(d));
   }
   for (Index c = 0; c < row.count(); ++c) {
     double x = row.product[c];
-    if (device.input || device.scaled_query || device.product_sum) {
+    if (changes_operands || device.product_sum) {
       double sum = 0, part = 0;
       for (Index d = 0; d < width; ++d) {
-        part += q[d] * input(row.k(c, d));
+        part += q[d] * key(row.k(c, d));
         if (!device.product_sum || (d + 1) % device.product_step != 0) continue;
         sum = device.product_sum(sum + part);
         part = 0;
@@ -69,7 +78,7 @@ std::vector<double> scores(const Device& device, const AttentionRow& row) {
       x = scale * (sum + part);
     }
     if (device.raw_score) x = scale * device.raw_score(x / scale);
-    s[c] += capped(row, x) - capped(row, row.product[c]);
+    s[c] += capped(row, x * device.scale_factor) - capped(row, row.product[c]);
     if (device.score) s[c] = device.score(s[c]);
   }
   return s;
@@ -107,7 +116,7 @@ Answer run(const Device& device, const AttentionRow& row) {
     for (Index c = first; c < last; ++c) {
       const double p = std::exp(s[c] - m), w = rounded(device.weight, p);
       sum += p;
-      for (Index e = 0; e < width; ++e) part[e] += w * rounded(device.input, row.v(c, e));
+      for (Index e = 0; e < width; ++e) part[e] += w * rounded(device.value, row.v(c, e));
       if ((c + 1 - first) % device.step == 0) add_part();
     }
     add_part();
@@ -119,16 +128,35 @@ Answer run(const Device& device, const AttentionRow& row) {
   return answer;
 }
 
-Fit fit(const Device& device, std::span<const AttentionRow> rows) {
-  Fit total;
+/// Of o, and of lse.
+struct Fits {
+  Fit o, lse;
+};
+
+Fits fits(const Device& device, std::span<const AttentionRow> rows) {
+  Fits total;
   for (const AttentionRow& row : rows) {
     const Answer answer = run(device, row);
     for (std::size_t e = 0; e < row.o.size(); ++e) {
-      total.add(row.got[e], row.o[e], answer.o[e], row.sigma[e]);
+      total.o.add(row.got[e], row.o[e], answer.o[e], row.sigma[e]);
     }
-    if (row.has_lse && row.lse_sigma > 0) total.add(row.got_lse, row.lse, answer.lse, row.lse_sigma);
+    if (row.has_lse && row.lse_sigma > 0) {
+      total.lse.add(row.got_lse, row.lse, answer.lse, row.lse_sigma);
+    }
   }
   return total;
+}
+
+Fit fit(const Device& device, std::span<const AttentionRow> rows) {
+  const Fits both = fits(device, rows);
+  return both.o + both.lse;
+}
+
+/// Of the exact answer with another scale.
+Fits fits_of_scale(std::span<const AttentionRow> rows, double factor) {
+  Device device;
+  device.scale_factor = factor;
+  return fits(device, rows);
 }
 
 bool is_narrower(const Grid& grid, const Format& format) {
@@ -189,7 +217,12 @@ std::vector<Device> devices(const Contract& contract, DType element) {
     }
     if (is_narrower(grid, type)) {
       add("o stored in " + name + " on the way").output = to(grid);
-      add("q, k and v converted to " + name).input = to(grid);
+      add("k converted to " + name).key = to(grid);
+      add("v converted to " + name).value = to(grid);
+      Device& cache = add("k and v converted to " + name);
+      cache.key = cache.value = to(grid);
+      Device& inputs = add("q, k and v converted to " + name);
+      inputs.query = inputs.key = inputs.value = to(grid);
     }
   }
   if (type.precision < 24) {  // an element type that tensor cores multiply exactly
@@ -199,9 +232,11 @@ std::vector<Device> devices(const Contract& contract, DType element) {
         to(grid, 1.44269504088896340736);
   } else {
     for (const bool cuts_off : {false, true}) {
-      add("products in tf32").input = to(tf32, 1, cuts_off);
-      Device& with_p = add("products in tf32");
-      with_p.input = with_p.weight = to(tf32, 1, cuts_off);
+      for (const bool has_p : {false, true}) {
+        Device& device = add("products in tf32");
+        device.query = device.key = device.value = to(tf32, 1, cuts_off);
+        if (has_p) device.weight = device.value;
+      }
     }
   }
   const Grid stored{"", p.precision, p.emin};
@@ -213,6 +248,42 @@ std::vector<Device> devices(const Contract& contract, DType element) {
 }
 
 }  // namespace
+
+std::vector<DiagnosisEntry> wrong_scale(std::span<const AttentionRow> rows) {
+  const auto explained = [&](double factor) {
+    const Fits both = fits_of_scale(rows, factor);
+    return (both.o + both.lse).explained();
+  };
+  // What a scale that is a little off does is proportional to it. If it is far off, steps have to find it.
+  constexpr double little = 1e-4;
+  const Fits near_one = fits_of_scale(rows, 1 + little);
+  const Fit start = near_one.o + near_one.lse;
+  double best = 1 + little * start.slope(), step = std::abs(best - 1) / 2;
+  if (!(best > 0.5 && best < 2)) best = 1, step = 0.4;
+  double most = explained(best);
+  for (int n = 0; n < 30 && step > least_scale_error / 4; ++n) {
+    const double up = explained(best + step), down = explained(best - step);
+    if (std::max(up, down) > most) {
+      best += up > down ? step : -step;
+      most = std::max(up, down);
+    } else {
+      step /= 2;
+    }
+  }
+  const double off = best - 1;
+  if (std::abs(off) < least_scale_error || most < least_explained_by_scale) return {};
+  // o and lse have to agree on it. Where the scale hardly matters, they need not.
+  const Fits both = fits_of_scale(rows, best);
+  for (const Fit& x : {both.o, both.lse}) {
+    if (x.tells() && x.explained() < least_explained_by_scale) return {};
+  }
+  char cause[48];
+  std::snprintf(cause, sizeof cause, "a scale %.3g %% too %s", 100 * std::abs(off),
+                off > 0 ? "large" : "small");
+  return {{cause, preference_for_constants * most,
+           "it would make " + std::to_string(static_cast<int>(100 * most)) +
+               " % of the errors beyond what the contract explains"}};
+}
 
 std::vector<DiagnosisEntry> narrow_arithmetic(std::span<const AttentionRow> rows, const Contract& contract,
                                               DType element) {

@@ -14,9 +14,11 @@ struct Grid {
 
   double round(double x, bool cuts_off = false) const {
     if (x == 0 || !std::isfinite(x)) return x;
-    const double spacing = std::ldexp(1.0, std::max(std::ilogb(x), emin) - precision + 1);
-    return (cuts_off ? std::trunc(x / spacing) : std::nearbyint(x / spacing)) * spacing;
+    const double step = spacing(x);
+    return (cuts_off ? std::trunc(x / step) : std::nearbyint(x / step)) * step;
   }
+  /// Of numbers near x, which is not 0.
+  double spacing(double x) const { return std::ldexp(1.0, std::max(std::ilogb(x), emin) - precision + 1); }
 };
 
 inline constexpr Grid tf32{"tf32", 11, -126};

@@ -1,0 +1,104 @@
+// Contract keys beside the element types: the matrix unit, and what the row sum adds.
+#include <cmath>
+#include <string>
+
+#include "tests/catch.hpp"
+#include "tests/emulate/judged.hpp"
+#include "verify/contract_keys.hpp"
+
+namespace {
+
+using namespace attest;
+using namespace attest::emulate;
+
+/// Attention whose row sum adds the weights as P V gets them, rounded to float16.
+void sum_stored_weights(Case& c, const Setup& setup) {
+  const AttentionInputs in = views_of(c);
+  Results r;
+  for (Index h = 0; h < setup.q_heads; ++h) {
+    for (Index i = 0; i < setup.queries; ++i) {
+      std::vector<double> s(setup.keys), o(setup.v_width);
+      double m = -HUGE_VAL, l = 0;
+      for (Index j = 0; j < setup.keys; ++j) {
+        float sum = 0;
+        for (Index d = 0; d < setup.width; ++d) {
+          sum = std::fma(static_cast<float>(in.q(h, i, d)), static_cast<float>(in.k(h, j, d)), sum);
+        }
+        s[j] = sum * static_cast<float>(setup.spec.scale);
+        m = std::max(m, s[j]);
+      }
+      for (Index j = 0; j < setup.keys; ++j) {
+        const double p = round_to(std::exp(s[j] - m), DType::float16);
+        l += p;
+        for (Index e = 0; e < setup.v_width; ++e) o[e] += p * in.v(h, j, e);
+      }
+      for (const double x : o) r.o.push_back(round_to(x / l, DType::float16));
+      r.lse.push_back(round_to(m + std::log(l), DType::float32));
+    }
+  }
+  store(c, r, {"o", "lse"}, DType::float16, DType::float16);
+}
+
+}  // namespace
+
+TEST_CASE("a row sum of stored weights fails by lse unless the contract says so") {
+  Setup setup;
+  setup.distribution = GENERATE(Distribution::normal, Distribution::uniform, Distribution::near_uniform,
+                                Distribution::repeated_keys);
+  Case c = inputs_of(setup, DType::float16);
+  c.in.erase("do");
+  sum_stored_weights(c, setup);
+  const CaseFindings undeclared = judged(c);
+  INFO(setup.text() << ": " << summary(undeclared));
+  CHECK(undeclared.verdict == Verdict::fail);
+
+  c.contract["row_sum"] = std::string("stored");
+  const CaseFindings declared = judged(c);
+  INFO(summary(declared));
+  CHECK(declared.verdict != Verdict::fail);  // nearly uniform weights are inconclusive
+  CHECK(declared.contract.find("row sum of stored weights") != std::string::npos);
+
+  // The key does not excuse more than it says.
+  for (double& x : c.out.at("lse").values) x += 0x1p-9;
+  CHECK(judged(c).verdict == Verdict::fail);
+}
+
+TEST_CASE("a matrix unit says how products of narrow operands are added up") {
+  using enum MatrixUnit;
+  const auto block = [](MatrixUnit unit, DType operands) {
+    return accumulator(DType::float32, operands, unit).block;
+  };
+  CHECK(block(volta, DType::float16) == 4);
+  CHECK(block(ampere, DType::bfloat16) == 8);
+  CHECK(block(hopper, DType::bfloat16) == 16);
+  CHECK(block(hopper, DType::float8_e4m3fn) == 32);
+  for (const DType operands : {DType::float16, DType::float8_e5m2}) CHECK(block(none, operands) == 0);
+  for (const MatrixUnit unit : {volta, ampere, hopper, none}) CHECK(block(unit, DType::float32) == 0);
+}
+
+TEST_CASE("bounds follow the matrix unit that a dump names") {
+  Setup setup;
+  setup.element = DType::float16;
+  setup.distribution = Distribution::uniform;
+  double previous = HUGE_VAL, of_volta = 0;
+  for (const char* unit : {"volta", "ampere", "hopper", "none"}) {
+    Case c = inputs_of(setup, DType::float16);
+    c.in.erase("do");
+    c.contract["matrix_unit"] = std::string(unit);
+    sum_stored_weights(c, setup);
+    c.contract["row_sum"] = std::string("stored");
+    const std::vector<Expected> expected = find_op(c).read(c)->expect([](double) {});
+    double worst = 0;
+    for (const Expected& e : expected) {
+      for (const double x : e.rigorous) worst += x;
+    }
+    INFO(unit);
+    CHECK(worst <= previous);  // a unit that rounds every addition may be as good as Hopper's
+    previous = worst;
+    if (unit == std::string("volta")) of_volta = worst;
+  }
+  CHECK(previous < of_volta);
+  Case c = inputs_of(setup, DType::float16);
+  c.contract["matrix_unit"] = std::string("pascal");
+  CHECK_THROWS_AS(find_op(c).read(c), InvalidCase);
+}
