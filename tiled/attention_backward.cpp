@@ -10,10 +10,10 @@
 namespace attest::tiled {
 namespace {
 
-/// Panels of one key/value head that make a part worth its own dk and dv: thousands of rows.
-constexpr Index panels_of_a_part = 24;
+/// Tiles of rows of one key/value head that make a part worth its own dk and dv: a thousand rows or so.
+constexpr Index tiles_of_a_part = 6;
 
-/// One key/value head of a sequence, its panels of query rows dealt out to parts.
+/// One key/value head of a sequence, its tiles of query rows dealt out to parts.
 template <class Real>
 struct Group {
   const Inputs<Real>* in;
@@ -29,7 +29,7 @@ class Backward {
  public:
   Backward(const AttentionSpec& spec, const Kernels<Real>& kernels) : spec_(spec), kernels_(kernels) {}
 
-  /// The panels of one part, in a fixed order.
+  /// The tiles of one part, in a fixed order. They are dealt to and fro: the later, the longer, if causal.
   void run(const Group<Real>& x, Index part, Real* dk, Real* dv, Real* scratch) const {
     const Index heads = x.in->q.extent(0) / x.in->k.extent(0), queries = x.in->q.extent(1);
     Index n = 0;
@@ -40,7 +40,8 @@ class Backward {
                                        matrix(x.out->ds, h),    column(x.delta, h)};
       const RowTiles tiles = kernels_.backward_tiles(head);
       for (Index t = 0; t < tiles.count && queries > 0; ++t) {
-        if (n++ % x.parts != part) continue;
+        const Index turn = n++ % (2 * x.parts);
+        if (std::min(turn, 2 * x.parts - 1 - turn) != part) continue;
         const Index first = t * tiles.rows, rows = t + 1 < tiles.count ? tiles.rows : queries - first;
         kernels_.backward(head, tensors, first, rows, dk, dv, scratch);
       }
@@ -100,8 +101,8 @@ void attention_backward(const AttentionSpec& spec, std::span<const Inputs<Real>>
     const Head<Real> head = query_head(spec, in[b], 0);
     const Index sum =
         rows_of(keys, kernels.padded_columns(head.k)) + rows_of(keys, kernels.padded_columns(head.v));
-    const Index panels = kernels.backward_tiles(head).count * (heads / kv_heads);
-    const Index parts = std::clamp<Index>(panels / panels_of_a_part, 1, most_parts);
+    const Index tiles = kernels.backward_tiles(head).count * (heads / kv_heads);
+    const Index parts = std::clamp<Index>(tiles / tiles_of_a_part, 1, most_parts);
     scratch = std::max(scratch, kernels.backward_scratch(head));
     if (parts == 1) largest_sum = std::max(largest_sum, sum);
     if (parts > 1) shared += kv_heads * parts * sum;
