@@ -14,13 +14,17 @@ namespace {
 constexpr double least_confidence = 0.7;
 constexpr std::size_t most_entries = 3;
 
+/// Fewer elements than this have the value of a wrong answer by chance.
+constexpr Index least_votes = 3;
+
 /// Wrong elements that an answer explains, and others.
 struct Votes {
   Index speak_for = 0, against = 0;
   std::map<std::string, Index> wrong_in;  // output: elements that the answer explains
+  Index needed = 1;                       // to count at all
 
   double confidence() const {
-    return speak_for == 0 ? 0 : static_cast<double>(speak_for) / static_cast<double>(speak_for + against);
+    return speak_for < needed ? 0 : static_cast<double>(speak_for) / static_cast<double>(speak_for + against);
   }
 };
 
@@ -74,6 +78,7 @@ std::vector<DiagnosisEntry> diagnose(std::span<const Expected> expected, std::sp
     const auto e = std::ranges::find(expected, answer.output, &Expected::output);
     if (e == expected.end()) continue;
     Votes& of_name = votes[answer.name];
+    of_name.needed = std::min(least_votes, static_cast<Index>(e->value.size()));
     for (std::size_t n = 0; n < answer.at.size(); ++n) {
       const Index at = answer.at[n];
       if (within_bound(*e, at, e->dumped->values[at])) continue;

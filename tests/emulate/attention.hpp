@@ -6,6 +6,7 @@
 
 #include "core/attention.hpp"
 #include "core/dtype.hpp"
+#include "tests/emulate/mistakes.hpp"
 #include "tests/emulate/sums.hpp"
 
 namespace attest::emulate {
@@ -14,17 +15,6 @@ enum class Algorithm {
   flash1,   // normalises after every tile
   flash2,   // normalises once, at the end
   standard  // whole rows; stores normalised weights
-};
-
-/// What a broken kernel does. The tile that something happens to is the second one that the second block of
-/// rows of head 0 visits.
-struct Mistakes {
-  Index diagonal_shift = 0;
-  bool heads_modulo = false;  // query head h reads key/value head h % Hkv
-  bool scores_in_bfloat16 = false;
-  bool drops_tile = false, repeats_tile = false, misses_rescale = false;
-  bool attends_to_padding = false;  // keys of zeros that fill up the last tile take weight
-  bool drops_delta = false, forgets_scale_of_dk = false, drops_tile_of_dq = false;
 };
 
 struct Kernel {

@@ -14,13 +14,6 @@ std::string_view name_of(Causal causal) {
   return causal == Causal::none ? "none" : causal == Causal::top_left ? "top_left" : "bottom_right";
 }
 
-std::string_view name_of(Distribution distribution) {
-  static constexpr std::string_view names[] = {"normal",        "uniform",    "large",
-                                               "outlier",       "spiky",      "near uniform",
-                                               "repeated keys", "constant v", "cancelling"};
-  return names[static_cast<int>(distribution)];
-}
-
 /// Rows of `width` columns; `at` is the flat index.
 void shape_values(const Setup& setup, test::Random& random, Tensor& q, Tensor& k, Tensor& v) {
   const Index width = setup.width, v_width = setup.v_width;
@@ -75,10 +68,20 @@ void shape_values(const Setup& setup, test::Random& random, Tensor& q, Tensor& k
       each(k, [](double x, Index at) { return (at % 2 == 1 ? -20 : 20) + 0.1 * x; });
       each(v, [&](double x, Index at) { return (at / v_width % 2 == 1 ? -100 : 100) + 0.01 * x; });
       break;
+    case Distribution::unit:
+      for (Tensor* t : {&q, &k, &v}) each(*t, [&](double, Index) { return 0.5 + 0.5 * random.symmetric(); });
+      break;
   }
 }
 
 }  // namespace
+
+std::string_view name_of(Distribution distribution) {
+  static constexpr std::string_view names[] = {"normal",     "uniform",      "large",         "outlier",
+                                               "spiky",      "near uniform", "repeated keys", "constant v",
+                                               "cancelling", "unit"};
+  return names[static_cast<int>(distribution)];
+}
 
 std::string Setup::text() const {
   std::string features;

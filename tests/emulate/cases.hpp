@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tests/emulate/attention.hpp"
@@ -19,12 +20,15 @@ enum class Distribution {
   near_uniform,   // all weights nearly equal, v near 1
   repeated_keys,  // four different keys
   constant_v,
-  cancelling  // large terms of alternating sign in q.k and in p v
+  cancelling,  // large terms of alternating sign in q.k and in p v
+  unit         // everything in [0, 1)
 };
 inline constexpr Distribution all_distributions[] = {
     Distribution::normal,        Distribution::uniform,    Distribution::large,
     Distribution::outlier,       Distribution::spiky,      Distribution::near_uniform,
     Distribution::repeated_keys, Distribution::constant_v, Distribution::cancelling};
+
+std::string_view name_of(Distribution distribution);
 
 /// One sequence in layout bhsd.
 struct Setup {

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "tests/emulate/faults.hpp"
+#include "tests/faults/fault.hpp"
 #include "verify/text.hpp"
 #include "verify/verify_case.hpp"
 

@@ -147,7 +147,7 @@ TEST_CASE("faults of multi-head attention fail") {
       {"no out_proj_bias", [](MultiheadKernel& k) { k.forgets_out_bias = true; }},
       {"one key too many", [](MultiheadKernel& k) { k.attention.mistakes.diagonal_shift = 1; }},
       {"one key too few", [](MultiheadKernel& k) { k.attention.mistakes.diagonal_shift = -1; }},
-      {"scores in bfloat16", [](MultiheadKernel& k) { k.attention.mistakes.scores_in_bfloat16 = true; },
+      {"scores in bfloat16", [](MultiheadKernel& k) { k.attention.mistakes.scores = DType::bfloat16; },
        false},
       {"P in float8", [](MultiheadKernel& k) { k.attention.p_dtype = DType::float8_e4m3fn; }},
   };

@@ -51,6 +51,8 @@ std::optional<DiagnosisEntry> wrong_range(std::span<const AttentionRow> rows) {
     cause = "keys " + keys + " counted twice" + where;
   } else if (range.first == 0 && range.change.front() > 0) {
     cause = "keys " + keys + " not rescaled when a later maximum rose" + where;
+  } else if (range.change.front() <= -1) {
+    return {};  // no weight is negative
   } else {
     char factor[32];
     std::snprintf(factor, sizeof factor, "%.3g", 1 + range.change[range.change.size() / 2]);
