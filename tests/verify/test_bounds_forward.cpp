@@ -235,6 +235,18 @@ TEST_CASE("an output that is cut off instead of rounded is named") {
   CHECK(truncated.diagnosis.front().cause == "o cut off instead of rounded");
 }
 
+TEST_CASE("outputs of the other sign, some rows or all, are no row sum") {
+  const Index every = GENERATE(1, 3);
+  Case c = dump_of(setup_for("scale", DType::float16), kernel_for(DType::float16), false);
+  Tensor& o = c.out.at("o");
+  for (Index at = 0; at < o.size(); ++at) {
+    if (at / o.shape[3] % every == 0) o.values[at] = -o.values[at];
+  }
+  const CaseFindings findings = judged(c);
+  CHECK(findings.verdict == Verdict::fail);
+  for (const DiagnosisEntry& entry : findings.diagnosis) CHECK(!entry.cause.starts_with("the row sum"));
+}
+
 TEST_CASE("a report says where the wrong elements are") {
   Case c = dump_of(setup_for("scale", DType::float16), kernel_for(DType::float16), false);
   CHECK(judged(c).outputs.front().where.empty());

@@ -26,7 +26,7 @@ constexpr double preference_for_constants = 0.9;
 struct Device {
   std::string fault;
   Round query, key, value;  // elements of q, k and v
-  Round scaled_query;       // elements of scale q, by the unit that scale_in_base_2 implies
+  Round scaled_query;       // elements of scale q
   Round product_sum;        // the running sum of q.k, every `product_step` elements
   Index product_step = 16;
   Round raw_score;  // q.k

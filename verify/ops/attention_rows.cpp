@@ -48,8 +48,7 @@ class Rows {
 
   AttentionRow row(const Place& place) const {
     const AttentionInputs& in = place.sequence->in;
-    AttentionRow row{
-        &attention_.spec, &in, place.h, place.i, {}, {}, {}, {}, 0, 0, 0, 0, {}, {}, {}, false, 0, 0};
+    AttentionRow row{&attention_.spec, &in, place.h, place.i, {}, {}, {}, {}, 0, {}, {}, {}, false, 0, 0};
     std::vector<double> s(in.keys()), p(in.keys());
     row.o.resize(in.v_width());
     const auto whole = [](std::vector<double>& x) -> View<double, 1> {
@@ -57,8 +56,7 @@ class Rows {
     };
     const ref::SoftmaxStats stats =
         ref::attention_forward_row(attention_.spec, in, place.h, place.i, whole(s), whole(p), whole(row.o));
-    row.m = stats.m, row.l = stats.l, row.lse = stats.lse;
-    row.sink_p = in.sink ? std::exp(in.sink(place.h) - stats.lse) : 0;
+    row.lse = stats.lse;
     for (Index j = 0; j < in.keys(); ++j) {
       if (s[j] == -infinity) continue;
       row.key.push_back(j);

@@ -18,8 +18,7 @@ struct AttentionRow {
   std::vector<Index> key;
   std::vector<double> product;   // scale q.k
   std::vector<double> score, p;  // exact; score minus softcap(product) is the bias
-  double m, l, lse;              // natural; the sink counts
-  double sink_p;                 // weight of the sink
+  double lse;                    // natural; the sink counts
   std::vector<double> o;         // exact
   std::vector<double> got;       // what the dump has, all finite; empty without out/o
   std::vector<double> sigma;     // predicted standard deviation of its error

@@ -11,6 +11,7 @@ namespace attest {
 namespace {
 
 constexpr double least_explained = 0.8;
+
 WeightedSum sum_of(const AttentionRow& row) {
   WeightedSum sum;
   const View<const double, 3>& v = row.in->v;
@@ -36,8 +37,10 @@ std::optional<DiagnosisEntry> wrong_range(std::span<const AttentionRow> rows) {
     // By how many keys of score 0 the row sum would have to be too large.
     std::vector<double> padding;
     for (std::size_t n = 0; n < range.sum.size(); ++n) {
+      if (range.change[n] <= -1) continue;  // of the other sign: no row sum does that
       padding.push_back(std::expm1(-std::log1p(range.change[n])) * std::exp(rows[range.sum[n]].lse));
     }
+    if (2 * padding.size() < range.sum.size()) return {};
     std::ranges::sort(padding);
     const double count = std::round(padding[padding.size() / 2]);
     const bool is_padding = count >= 1 && all_near(padding, count);

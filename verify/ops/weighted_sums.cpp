@@ -104,7 +104,7 @@ WrongRange best_range(std::span<const WeightedSum> sums, bool is_normalised) {
   std::vector<std::pair<double, std::size_t>> changes;
   for (std::size_t n = 0; n < sums.size(); ++n) {
     const SumFit of_sum = fit_of(n, from, to, best.in_row_sum);
-    if (of_sum.left <= most_left) changes.emplace_back(of_sum.x, n);
+    if (of_sum.left <= most_left && std::isfinite(of_sum.x)) changes.emplace_back(of_sum.x, n);
   }
   std::ranges::sort(changes);
   for (const auto& [x, n] : changes) {
