@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "verify/replay_statistics.hpp"
+
 namespace attest {
 namespace {
 
@@ -64,6 +66,10 @@ OutputFindings compare(const Expected& expected) {
     }
   }
   found.statistics = statistics(expected);
+  if (!expected.replays.empty()) {
+    found.stored_operands = expected.replays.front().way;
+    found.predicted = share_predicted(expected);
+  }
   const bool stands_out = std::ranges::any_of(found.statistics, &Statistic::exceeds);
   found.verdict = found.beyond == 0 && !stands_out ? Verdict::pass : Verdict::fail;
   found.rms_ratio = measured > 0 ? std::sqrt(squares / static_cast<double>(measured)) : 0;

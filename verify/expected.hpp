@@ -15,7 +15,14 @@ struct ElementBound {
   double value, value_error, rigorous, probable, sigma, systematic;
 };
 
-/// Every vector has one entry per element of the output, in the order of the dumped tensor.
+/// What the roundings of stored operands do to an output, if the kernel stores them in this way.
+struct Replay {
+  std::string way;            // "P relative to the maximum of tiles of 128 keys"
+  int variant;                // which of the ways of its output
+  std::vector<double> shift;  // per element of the output; NaN where it was not computed
+};
+
+/// Every vector has one entry per element of the output, in the order of the dumped tensor, or none.
 struct Expected {
   std::string output;    // "o", "lse", ...
   const Tensor* dumped;  // what the kernel wrote; outlives this
@@ -28,6 +35,12 @@ struct Expected {
       probable;               // <= rigorous; one is further off anywhere in the tensor with probability 1e-9
   std::vector<double> sigma;  // predicted standard deviation, rounding of the store included
   std::vector<double> systematic;  // bound of what does not average out, rounding of the store not included
+
+  // Of outputs that are sums of operands which a device rounds and stores (P, dS): ways to store them, and
+  // what is left of the two lines above, without the output's own store, if these roundings are known. All
+  // empty for other outputs.
+  std::vector<Replay> replays;
+  std::vector<double> rest_sigma, rest_systematic;
 
   Expected(std::string name, const Tensor& tensor)
       : output(std::move(name)),
@@ -47,6 +60,12 @@ struct Expected {
     probable[i] = b.probable;
     sigma[i] = b.sigma;
     systematic[i] = b.systematic;
+  }
+
+  /// Makes room for what is left when stored operands are known.
+  void expect_rest() {
+    rest_sigma.assign(value.size(), 0);
+    rest_systematic.assign(value.size(), 0);
   }
 
   double bound(Index i) const { return probable[i] + value_error[i]; }

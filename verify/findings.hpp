@@ -30,6 +30,8 @@ struct OutputFindings {
   double rms_ratio =
       0;  // root mean square of error / sigma over the elements with a sigma: near 1 if the model fits
   std::vector<Statistic> statistics;
+  std::string stored_operands;  // how the kernel seems to have stored P and dS; empty if that is unknown
+  double predicted = 0;         // share of the elements that this predicts to the last bit
 };
 
 /// Why a verdict is what it is, in words.

@@ -37,7 +37,9 @@ Json json_of(const OutputFindings& o) {
           {"bound", json_of(o.bound)},
           {"error", json_of(o.error)},
           {"rms_ratio", json_of(o.rms_ratio)},
-          {"statistics", statistics}};
+          {"statistics", statistics},
+          {"stored_operands", o.stored_operands},
+          {"predicted", json_of(o.predicted)}};
 }
 
 Json json_of(const DiagnosisEntry& d) {

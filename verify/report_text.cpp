@@ -85,6 +85,12 @@ std::string case_line(const CaseFindings& c, const Columns& columns, const TextS
 /// "errors spread 1.28 times as far as the contract explains; 1.09 is the limit"
 std::string statistic_text(const Statistic& x) {
   const std::string limit = number_text(x.limit, 3);
+  if (x.name == "unreplayed")
+    return number_text(100 * x.value, 3) + " % of the values are not what the stored weights give; " +
+           number_text(100 * x.limit, 3) + " % is the limit";
+  if (x.name == "replayed spread")
+    return "beside the rounding of stored weights errors spread " + number_text(x.value, 3) +
+           " times as far as the contract explains; " + limit + " is the limit";
   if (x.name == "spread")
     return "errors spread " + number_text(x.value, 3) + " times as far as the contract explains; " + limit +
            " is the limit";

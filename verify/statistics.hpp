@@ -12,14 +12,18 @@ namespace attest {
 /// A figure of one tensor. Of a kernel that keeps its contract, it exceeds the limit with a probability of
 /// about 2e-8. Derivation: docs/statistics.md.
 struct Statistic {
-  std::string name;     // "spread", "gain"
+  std::string name;     // "spread", "gain", "unreplayed", "replayed spread"
   double value, limit;  // above the limit, something is wrong; gain: in absolute value
   bool exceeds() const { return std::abs(value) > limit; }
 };
 
 /// spread: root mean square of error / predicted standard deviation.
 /// gain: by which factor, less 1, the values are too large.
+/// unreplayed, replayed spread: see replay_statistics.
 /// Empty where fewer than half of the elements have a predicted spread, or too few of them are independent.
 std::vector<Statistic> statistics(const Expected& expected);
+
+/// sigma^2 is a model: real and emulated kernels that keep their contract stay below (docs/statistics.md).
+inline constexpr double model_slack = 0.15;
 
 }  // namespace attest

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-# Writes the table of docs/device_kernels.md: how far the device kernels are off, in units of their bounds.
+# Writes the tables of docs/device_kernels.md: how far the device kernels are off, in units of their bounds.
 """usage: ratios.py [--check] [ATTEST]
 
 Judges the dumps of this folder with the program ATTEST (build/release/attest by default) and replaces the
-table in docs/device_kernels.md. --check writes nothing and fails if the table is out of date.
+tables in docs/device_kernels.md. --check writes nothing and fails if a table is out of date.
 """
 
 import json
@@ -15,6 +15,7 @@ FOLDER = pathlib.Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent
 PAGE = ROOT / "docs" / "device_kernels.md"
 BEGIN, END = "<!-- table: data/device/ratios.py -->\n", "<!-- end of table -->\n"
+BEGIN_STORES = "<!-- table: data/device/ratios.py, stored operands -->\n"
 KERNELS = {"cudnn": "cuDNN", "efficient": "efficient", "flash": "FlashAttention-2"}
 OUTPUTS = ("o", "lse", "dq", "dk", "dv")
 FIGURES = ("worst_ratio", "worst_rigorous_ratio", "rms_ratio")
@@ -48,17 +49,33 @@ def table(rows):
     return text
 
 
+def table_of_stores(rows):
+    names = [name for name in OUTPUTS if name != "lse"]
+    text = "| workload | kernel | " + " | ".join(f"`{name}`" for name in names) + " |\n"
+    text += "|---" * (2 + len(names)) + "|\n"
+    for workload, kernel, outputs in rows:
+        cells = [f"{outputs[name]['stored_operands'] or 'unknown'}: {100 * outputs[name]['predicted']:.1f} %" for name in names]
+        text += f"| {workload} | {KERNELS[kernel]} | " + " | ".join(cells) + " |\n"
+    return text
+
+
+def with_table(page, begin, text):
+    """The page, with this text from the line `begin` to the next END."""
+    before, found, after = page.partition(begin)
+    _, end, after = after.partition(END)
+    if not found or not end:
+        sys.exit(f"{PAGE} lacks the lines between which a table stands")
+    return before + begin + text + end + after
+
+
 def main(arguments):
     check = "--check" in arguments
     rest = [argument for argument in arguments if argument != "--check"]
     if len(rest) > 1 or any(argument.startswith("-") for argument in rest):
         sys.exit(__doc__)
     old = PAGE.read_text(encoding="utf-8")
-    before, begin, after = old.partition(BEGIN)
-    _, end, after = after.partition(END)
-    if not begin or not end:
-        sys.exit(f"{PAGE} lacks the lines between which the table stands")
-    new = before + begin + table(cases(rest[0] if rest else str(ROOT / "build" / "release" / "attest"))) + end + after
+    rows = cases(rest[0] if rest else str(ROOT / "build" / "release" / "attest"))
+    new = with_table(with_table(old, BEGIN, table(rows)), BEGIN_STORES, table_of_stores(rows))
     if check and new != old:
         sys.exit(f"{PAGE} is out of date: run {pathlib.Path(__file__).relative_to(ROOT)}")
     if not check:

@@ -115,7 +115,7 @@ TEST_CASE("the vector kernels form the sums that the bounds need") {
       const double* row = &v[n * width];
       value_keys.push_back({row, c[0], c[1], c[2], c[3], c[4], {c[5], c[6], c[7]}});
       centred_keys.push_back({row, c[8], c[9], c[10], c[11], c[12], c[13]});
-      factors.push_back({c[0], c[1], c[2], c[3], c[4], c[5]});
+      factors.push_back({c[0], c[1], c[2], c[3], c[4], c[5], {c[6], c[7], c[8], c[9]}});
     }
     std::vector<ValueBlock> values(blocks);
     std::vector<TermBlock> terms(blocks);
@@ -129,7 +129,7 @@ TEST_CASE("the vector kernels form the sums that the bounds need") {
       const ValueBlock& g = values[e / lanes];
       const TermBlock& t = terms[e / lanes];
       const Index x = e % lanes;
-      Sum value[8], centred[6], term[8];
+      Sum value[8], centred[6], term[10];
       for (Index n = 0; n < count; ++n) {
         const ValueKey& k = value_keys[n];
         const CentredKey& c = centred_keys[n];
@@ -155,19 +155,22 @@ TEST_CASE("the vector kernels form the sums that the bounds need") {
         term[3].add(f.worst * size);
         term[4].add(f.variance * s * s);
         term[5].add(f.systematic * size);
-        term[6].add(f.predicted * s);
-        term[7].add(f.spread * size);
+        term[6].add(f.spread * size);
+        term[7].add(f.rest * s * s);
+        term[8].add(f.predicted[0] * s);
+        term[9].add(f.predicted[3] * s);
       }
       const double got_values[] = {
           g.o[x],    g.magnitude[x],    g.squares[x],     g.store[x], g.store_variance[x],
           g.tiny[x], g.predicted[0][x], g.predicted[2][x]};
       const double got_centred[] = {g.worst[x],    g.spread[x], g.second_order[x],
                                     g.variance[x], g.scale[x],  g.coherent[x]};
-      const double got_terms[] = {t.value[x],    t.magnitude[x],  t.squares[x],   t.worst[x],
-                                  t.variance[x], t.systematic[x], t.predicted[x], t.spread[x]};
+      const double got_terms[] = {t.value[x],        t.magnitude[x],   t.squares[x], t.worst[x],
+                                  t.variance[x],     t.systematic[x],  t.spread[x],  t.rest[x],
+                                  t.predicted[0][x], t.predicted[3][x]};
       for (int k = 0; k < 8; ++k) CHECK(value[k].matches(got_values[k], count));
       for (int k = 0; k < 6; ++k) CHECK(centred[k].matches(got_centred[k], count));
-      for (int k = 0; k < 8; ++k) CHECK(term[k].matches(got_terms[k], count));
+      for (int k = 0; k < 10; ++k) CHECK(term[k].matches(got_terms[k], count));
     }
   }
 }

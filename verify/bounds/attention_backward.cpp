@@ -53,6 +53,8 @@ class GroupSums {
         total.worst += e.worst + spacing / 2 + additions * (std::abs(e.value) + e.worst);
         total.systematic += e.systematic + additions * std::abs(e.value);
         total.variance += e.variance + spacing * spacing / 12;
+        total.rest_systematic += e.rest_systematic + additions * std::abs(e.value);
+        total.rest_variance += e.rest_variance + spacing * spacing / 12;
       }
     }
     one_head_.reset();
@@ -66,6 +68,8 @@ class GroupSums {
       e.worst = std::max(e.worst, shares.worst);
       e.systematic = std::max(e.systematic, shares.systematic);
       e.variance = std::max(e.variance, shares.variance);
+      e.rest_systematic = std::max(e.rest_systematic, shares.rest_systematic);
+      e.rest_variance = std::max(e.rest_variance, shares.rest_variance);
     }
     return e;
   }
@@ -115,8 +119,11 @@ void Backward::write_query(const Head& head, Index h, Index i, const PairRow& ro
   for (Index d = 0; d < width; ++d) {
     const Estimate e =
         sums.result(0, d, spec_.scale, pv, arithmetic_.tiles(head.keys) + 2, arithmetic_.u, head.keys_repeat);
-    out_.dq.set_bound(e.value, e.worst, e.systematic,
-                      std::hypot(std::sqrt(e.variance), delta_sigma * mean_key[d]), share, h, i, d);
+    const double of_delta = delta_sigma * mean_key[d];
+    out_.dq.set_bound(e.value, e.worst, e.systematic, std::hypot(std::sqrt(e.variance), of_delta), share, h,
+                      i, d);
+    out_.dq.set_rest(e.rest_systematic, std::hypot(std::sqrt(e.rest_variance), of_delta), h, i, d);
+    out_.dq.set_replays(e.replay, h, i, d);
   }
 }
 
@@ -212,6 +219,8 @@ void Backward::head(Index g) {
       for (Index d = 0; d < width; ++d) {
         const Estimate e = sums.result(j, d, queries, scale, arithmetic_);
         output.set_bound(e.value, e.worst, e.systematic, std::sqrt(e.variance), share, g, j - in_.past, d);
+        output.set_rest(e.rest_systematic, std::sqrt(e.rest_variance), g, j - in_.past, d);
+        output.set_replays(e.replay, g, j - in_.past, d);
       }
     }
   };

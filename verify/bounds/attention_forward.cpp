@@ -263,12 +263,12 @@ void Forward::write_output(const ValueSums& row, Index h, Index i) {
         n > 0 ? mean_square_running_sum(o, c.squares[x], c.prefix[x], c.prefix_sum[x], static_cast<double>(n))
               : 0;
     const double common = coherent_growth * c.coherent[x];
-    double variance = (errors_ ? common * common : c.variance[x]) + c.store_variance[x] +
-                      (pv.noise + c2u2 * a.roundings_per_tile * tiles) * running +
-                      o * o * row_sum_variance(w);
+    const double other_variance = (errors_ ? common * common : c.variance[x]) +
+                                  (pv.noise + c2u2 * a.roundings_per_tile * tiles) * running;
+    double variance = other_variance + c.store_variance[x] + o * o * row_sum_variance(w);
     double systematic = c.second_order[x] + (a.exp_error + w.update + w.shift + w.split) * c.spread[x] +
-                        size * (3 * a.u + combine + 1.5 * a.p_unit * a.p_unit + w.structure.stagnation) +
-                        std::abs(c.tiny[x]) + (qk_.bias + a.u) * std::abs(c.scale[x]) +
+                        size * (3 * a.u + combine + w.structure.stagnation) + std::abs(c.tiny[x]) +
+                        (qk_.bias + a.u) * std::abs(c.scale[x]) +
                         pv.bias * (size + 2 * std::sqrt(c.squares[x])) +
                         (keys_repeat(w) ? 4 * c.coherent[x] : 0);
     // The largest weight may be stored as exactly 1 while the row sum takes its computed value.
@@ -278,6 +278,8 @@ void Forward::write_output(const ValueSums& row, Index h, Index i) {
     if (spec_.softcap > 0) systematic += a.tanh_relative * spec_.softcap * c.spread[x];
     if (w.structure.row_sum_is_coherent) systematic += size * (sum_worst + 0.5 * pv_worst);
     if (keys_repeat(w)) systematic += size * sum_worst + pv_worst * c.magnitude[x];
+    const double rest = systematic;
+    systematic += 1.5 * a.p_unit * a.p_unit * size;
     if (structured) systematic += c.store[x] + size * w.stored_sum;
     if (errors_) {
       worst += growth * (1 + normalisation) * (1 + pv_worst) * inherited_.worst[e];
@@ -285,6 +287,10 @@ void Forward::write_output(const ValueSums& row, Index h, Index i) {
       systematic += std::abs(inherited_.drift[e]);
     }
     out_.o.set_bound(o, worst, systematic, std::sqrt(variance), share_, h, i, e);
+    out_.o.set_rest(rest,
+                    std::sqrt(other_variance + w.flipped * c.store_variance[x] +
+                              o * o * (row_sum_variance(w) - (1 - w.flipped) * w.stored_sum_variance)),
+                    h, i, e);
   }
 }
 

@@ -34,11 +34,14 @@ Estimate Contraction::result(Index row, Index d, double scale, const SumError& s
   Estimate e;
   e.value = scale * sums.value[d];
   e.worst = size * ((sums.worst[d] * (1 + kappa) + kappa * sums.magnitude[d]) * (1 + 2 * u) + 2 * u * x);
-  e.systematic = size * (sums.systematic[d] + std::abs(sums.predicted[d]) + 2 * u * x +
-                         sum.bias * (x + 2 * std::sqrt(sums.squares[d])));
+  e.rest_systematic =
+      size * (sums.systematic[d] + 2 * u * x + sum.bias * (x + 2 * std::sqrt(sums.squares[d])));
+  e.systematic = e.rest_systematic + size * std::abs(sums.predicted[0][d]);
   if (terms_repeat) e.systematic += size * confidence_multiplier(1) * sums.spread[d];
-  e.variance = size * size *
-               (sums.variance[d] + (sum.noise + mean_square_rounding * u * u * extra_roundings) * running);
+  const double additions = (sum.noise + mean_square_rounding * u * u * extra_roundings) * running;
+  e.variance = size * size * (sums.variance[d] + additions);
+  e.rest_variance = size * size * (sums.rest[d] + additions);
+  for (int k = 0; k < store_variants; ++k) e.replay[k] = scale * sums.predicted[k][d];
   return e;
 }
 

@@ -12,6 +12,8 @@ namespace attest::bounds {
 /// The result of a contraction before it is stored.
 struct Estimate {
   double value, worst, systematic, variance;
+  // If the rounding errors of the factors' stores were known: what they come to, and what is left besides
+  double replay[store_variants] = {0}, rest_systematic = 0, rest_variance = 0;
 };
 
 /// sum over terms of factor * vector, for `rows` independent sums of `width` elements each.

@@ -36,6 +36,21 @@ class ExpectedView {
     set(element_bound(value, worst, systematic, sigma, lambda_, share, dtype()), i...);
   }
 
+  /// What is left of systematic and sigma if the roundings of stored operands are known. Nothing is done for
+  /// an output that does not ask for it.
+  template <class... I>
+  void set_rest(double systematic, double sigma, I... i) const {
+    if (expected_->rest_sigma.empty()) return;
+    const Index at = &shape_(i...) - expected_->value.data();
+    expected_->rest_systematic[at] = systematic;
+    expected_->rest_sigma[at] = sigma;
+  }
+  template <class... I>
+  void set_replays(const double* shifts, I... i) const {
+    const Index at = &shape_(i...) - expected_->value.data();
+    for (std::size_t k = 0; k < expected_->replays.size(); ++k) expected_->replays[k].shift[at] = shifts[k];
+  }
+
   /// A value that has to be met exactly.
   template <class... I>
   void set_exact(double value, I... i) const {

@@ -168,21 +168,23 @@ void add_terms(TermBlock* blocks, Index count_of_blocks, const Factor* factors, 
     TermBlock& s = blocks[b];
     V value = load(s.value + e), size = load(s.magnitude + e), squares = load(s.squares + e),
       prefix = load(s.prefix + e), prefix_sum = load(s.prefix_sum + e), worst = load(s.worst + e),
-      variance = load(s.variance + e), systematic = load(s.systematic + e), predicted = load(s.predicted + e),
-      spread = load(s.spread + e);
+      variance = load(s.variance + e), systematic = load(s.systematic + e), spread = load(s.spread + e),
+      rest = load(s.rest + e), predicted[store_variants];
+    for (int k = 0; k < store_variants; ++k) predicted[k] = load(s.predicted[k] + e);
     for (Index n = 0; n < count; ++n) {
       const Factor& f = factors[n];
-      const V x = load(vectors + n * stride + column), x_size = magnitude(x), t = f.value * x;
+      const V x = load(vectors + n * stride + column), x_size = magnitude(x), square = x * x, t = f.value * x;
       value += t;
       size += magnitude(t);
       squares += t * t;
       prefix += value * value;
       prefix_sum += value;
       worst += f.worst * x_size;
-      variance += f.variance * (x * x);
+      variance += f.variance * square;
+      rest += f.rest * square;
       systematic += f.systematic * x_size;
-      predicted += f.predicted * x;
       spread += f.spread * x_size;
+      for (int k = 0; k < store_variants; ++k) predicted[k] += f.predicted[k] * x;
     }
     store(s.value + e, value);
     store(s.magnitude + e, size);
@@ -191,9 +193,10 @@ void add_terms(TermBlock* blocks, Index count_of_blocks, const Factor* factors, 
     store(s.prefix_sum + e, prefix_sum);
     store(s.worst + e, worst);
     store(s.variance + e, variance);
+    store(s.rest + e, rest);
     store(s.systematic + e, systematic);
-    store(s.predicted + e, predicted);
     store(s.spread + e, spread);
+    for (int k = 0; k < store_variants; ++k) store(s.predicted[k] + e, predicted[k]);
   });
 }
 

@@ -46,7 +46,7 @@ void Linear::apply(Index rows, const std::function<void(Index row, Factor* x)>& 
       for (Index r = 0; r < count; ++r) {
         Factor* row = &x[r * terms_];
         fill(first + r, row);
-        if (terms_ > inputs_) row[inputs_] = {1, 0, 0, 0, 0};
+        if (terms_ > inputs_) row[inputs_] = {.value = 1};
       }
       for (Index n = 0; n < outputs_; n += lanes) {
         sums.reset();
@@ -63,8 +63,11 @@ void Linear::apply(Index rows, const std::function<void(Index row, Factor* x)>& 
 
 Factor stored(const Estimate& y, DType dtype) {
   const double spacing = ulp(y.value, dtype), written = round_to(y.value, dtype);
-  return {y.value, y.worst + ulp(std::abs(y.value) + y.worst, dtype) / 2, y.variance + spacing * spacing / 12,
-          y.systematic, std::isfinite(written) ? written - y.value : 0};
+  return {.value = y.value,
+          .worst = y.worst + ulp(std::abs(y.value) + y.worst, dtype) / 2,
+          .variance = y.variance + spacing * spacing / 12,
+          .systematic = y.systematic,
+          .predicted = {std::isfinite(written) ? written - y.value : 0}};
 }
 
 std::vector<double> coherence(View<const double, 2> x, View<const double, 2> w) {

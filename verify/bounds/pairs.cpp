@@ -60,7 +60,7 @@ void PairRows::fill_empty(PairRow& row) const {
       row.p[j].value = row.ds[j].value = row.gradient[j].value = nan;
     } else {
       const double worst = gamma(keys + 6, arithmetic_.u) / keys;
-      row.p[j] = stored({1 / keys, worst, 0, worst, 0, 0}, arithmetic_.p_half_subnormal);
+      row.p[j] = stored({1 / keys, worst, 0, worst}, arithmetic_.p_half_subnormal);
     }
   }
 }
@@ -83,12 +83,19 @@ void PairRows::fill_delta(Index h, Index i, PairRow& row) {
   row.delta_worst = gamma(n, u) * (magnitude + inherited) + inherited;
 }
 
+double PairRows::rounded(double x) const {
+  return std::abs(x) <= largest_stored_ ? grid_.round(x) : x;
+}
+
 Factor PairRows::stored(Factor f, double eta) const {
   if (arithmetic_.p_is_rounded) {
     const double spacing = std::max(grid_.spacing(f.value), 2 * eta);
+    // An error before the store may turn a known rounding error into its neighbour.
+    const double before = std::sqrt(f.rest) + f.systematic;
+    f.rest += std::min(spacing * spacing / 6, spacing * before);
     f.worst += std::max(arithmetic_.p_unit * (std::abs(f.value) + f.worst), eta);
     f.variance += spacing * spacing / 12;
-    f.predicted = std::abs(f.value) <= largest_stored_ ? grid_.round(f.value) - f.value : 0;
+    std::fill_n(f.predicted, store_variants, rounded(f.value) - f.value);
   }
   f.spread = std::sqrt(f.variance);
   return f;
@@ -110,9 +117,9 @@ void PairRows::fill_pair(double lse, double lse_systematic, Index j, PairRow& ro
   const double exponent_systematic = a.exp_error + u * ends +
                                      scale * scores_.slope[j] * truncation(qk_sum_, qk, j) +
                                      u * std::abs(scores_.tangent[j]) + lse_systematic;
-  row.p[j] = stored(
-      {p, p * growth_[j] + a.flush, p * p * exponent_variance, p * exponent_systematic + a.flush, 0, 0},
-      a.p_half_subnormal);
+  row.p[j] = stored({p, p * growth_[j] + a.flush, p * p * exponent_variance,
+                     p * exponent_systematic + a.flush, 0, p * p * exponent_variance},
+                    a.p_half_subnormal);
 
   // dS = P (dP - delta). P may be the weight as computed or as stored: some kernels keep only the latter.
   const double dp_worst = dp_sum_.worst * dp_.magnitude[j];
@@ -124,13 +131,22 @@ void PairRows::fill_pair(double lse, double lse_systematic, Index j, PairRow& ro
   const double slope = scores_.slope[j], slope_error = scores_.slope_error[j];
   const double worst = row.gradient[j].worst * (slope + slope_error) + std::abs(ds) * slope_error +
                        (spec_.softcap > 0 ? 2 * u * (std::abs(ds) + row.gradient[j].worst) : 0);
-  const double variance =
-      slope * slope * (row.p[j].variance * x * x + 2 * c2u2 * ds * ds + p * p * dp_variance);
+  const auto variance_with = [&](double of_p) {
+    return slope * slope * (of_p * x * x + 2 * c2u2 * ds * ds + p * p * dp_variance);
+  };
   const double systematic = slope * (std::abs(ds) * exponent_systematic + p * truncation(dp_sum_, dp_, j)) +
                             std::abs(ds) * slope_error + a.flush * (1 + std::abs(x));
   // A kernel that multiplies by the scale before it stores dS meets the subnormals earlier.
   const double eta = a.p_half_subnormal * std::max(1.0, scale > 0 ? 1 / scale : 1.0);
-  row.ds[j] = stored({ds * slope, worst, variance, systematic, 0, 0}, eta);
+  Factor& stored_ds = row.ds[j] = stored(
+      {ds * slope, worst, variance_with(row.p[j].variance), systematic, 0, variance_with(row.p[j].rest)},
+      eta);
+  if (!a.p_is_rounded || scale == 0) return;
+  // As computed or times the scale, from the weight as computed or as stored.
+  const double exact = ds * slope, of_stored = rounded(p) * x * slope;
+  stored_ds.predicted[1] = rounded(exact * scale) / scale - exact;
+  stored_ds.predicted[2] = rounded(of_stored) - exact;
+  stored_ds.predicted[3] = rounded(of_stored * scale) / scale - exact;
 }
 
 }  // namespace attest::bounds

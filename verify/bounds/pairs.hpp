@@ -49,6 +49,8 @@ class PairRows {
   void fill_delta(Index h, Index i, PairRow& row);
   void fill_exponents(double lse, double lse_worst, const PairRow& row);
   void fill_pair(double lse, double lse_systematic, Index j, PairRow& row) const;
+  /// x as the format of P holds it; x itself beyond its largest number.
+  double rounded(double x) const;
   Factor stored(Factor factor, double eta) const;
 
   const AttentionSpec& spec_;

@@ -48,22 +48,26 @@ struct CentredKey {
   double worst, spread, second_order, variance, scale, coherent;
 };
 
+/// Ways to store a factor of which a contract leaves the choice to the kernel.
+inline constexpr int store_variants = 4;
+
 /// A number that the device computed before it multiplies a vector with it. All 0 where there is none.
 struct Factor {
-  double value = 0;       // exact
-  double worst = 0;       // rigorous bound of its error, its store included
-  double variance = 0;    // of the part of its error that averages out
-  double systematic = 0;  // the part that does not
-  double predicted = 0;   // the rounding error of its store, if it is stored as such
-  double spread = 0;      // the square root of the variance
+  double value = 0;                        // exact
+  double worst = 0;                        // rigorous bound of its error, its store included
+  double variance = 0;                     // of the part of its error that averages out
+  double systematic = 0;                   // the part that does not
+  double spread = 0;                       // the square root of the variance
+  double rest = 0;                         // the variance if the rounding of its store were known
+  double predicted[store_variants] = {0};  // that rounding's error, for each way to store it
 };
 
 /// Sums of factors times vectors x, for `lanes` neighbouring elements; t = value x.
 struct alignas(64) TermBlock {
   double value[lanes], magnitude[lanes], squares[lanes], prefix[lanes], prefix_sum[lanes];  // of t
   double worst[lanes], systematic[lanes], spread[lanes];                                    // times |x|
-  double variance[lanes];                                                                   // times x^2
-  double predicted[lanes];                                                                  // times x
+  double variance[lanes], rest[lanes];                                                      // times x^2
+  double predicted[store_variants][lanes];                                                  // times x
 };
 
 /// Arrays of doubles are padded to multiples of `lanes`. The bits of results depend on whether the level has

@@ -11,6 +11,7 @@ namespace attest::bounds {
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr double mean_magnitude = 0.8;  // of normal noise, in standard deviations
 
 }  // namespace
 
@@ -109,12 +110,15 @@ ATTEST_VECTORISED
 void Weights::compute_stored(const Arithmetic& a) {
   const Index n = count();
   for (auto* x : {&store, &store_variance, &predicted[0], &predicted[1], &predicted[2]}) x->resize(n);
+  flipped = 0;
   if (!a.p_is_rounded) {
     for (auto* x : {&store, &store_variance, &predicted[0], &predicted[1], &predicted[2]}) x->assign(n, 0);
     return;
   }
   const StorageGrid grid(a.contract.p_dtype);
   const double u = a.p_unit, eta = a.p_half_subnormal;
+  // Errors of an exponential that all keys share: anything up to the bound is as likely.
+  const double common_variance = (shift * shift + a.exp_error * a.exp_error) / 3;
 
   // Where the keys are visited in halves, the half without the largest score has a maximum of its own.
   const auto half = score.begin() + n / 2;
@@ -124,15 +128,21 @@ void Weights::compute_stored(const Arithmetic& a) {
   const double lower_l = std::isfinite(half_max[lower]) ? l * std::exp(m - half_max[lower]) : l;
   const Index lower_first = lower == 0 ? 0 : n / 2, lower_last = lower == 0 ? n / 2 : n;
 
+  double kept = 0, flips = 0;
   for (Index c = 0; c < n; ++c) {
     const double weight = p[c], relative = weight * l;
     const double spacing = grid.spacing(weight), relative_spacing = grid.spacing(relative) / l;
     store[c] = std::max(u * weight, eta);
     store_variance[c] = std::max(std::max(spacing * spacing, relative_spacing * relative_spacing) / 12,
                                  mean_square_rounding * u * u * weight * weight);
+    const double error = mean_magnitude * weight * std::sqrt(variance[c] + common_variance),
+                 widest = std::max(spacing, relative_spacing);
+    kept += store_variance[c];
+    flips += std::min(widest * widest / 6, widest * error);
     predicted[0][c] = grid.round(relative) / l - weight;
     predicted[1][c] = grid.round(weight) - weight;
   }
+  flipped = kept > 0 ? std::min(1.0, flips / kept) : 0;
   predicted[2] = predicted[0];
   for (Index c = lower_first; c < lower_last; ++c) {
     predicted[2][c] = grid.round(p[c] * lower_l) / lower_l - p[c];

@@ -35,6 +35,9 @@ struct Weights {
   double split;   // of the factors that combine split keys
   // Relative error of the row sum where it adds weights as stored: rigorous bound and variance
   double stored_sum, stored_sum_variance;
+  // Share of store_variance that is left where the rounding of the exact weights is known: those that an
+  // error before the store takes to a neighbour
+  double flipped;
   WeightStructure structure;
 
   Index count() const { return static_cast<Index>(key.size()); }

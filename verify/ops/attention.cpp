@@ -6,6 +6,7 @@
 #include "verify/bounds/attention_forward.hpp"
 #include "verify/contract_keys.hpp"
 #include "verify/ops/attention_problem.hpp"
+#include "verify/ops/attention_replay.hpp"
 #include "verify/ops/ops.hpp"
 
 namespace attest {
@@ -111,6 +112,7 @@ std::vector<Expected> AttentionProblem::expect(const ProgressFunction& progress)
   // Absent keys have no weight.
   if (Expected* s = find(all, "s")) std::fill(s->value.begin(), s->value.end(), -infinity);
 
+  if (Expected* o = find(all, "o")) o->expect_rest();
   const double forward_share = has_gradients() ? 0.3 : 1.0;
   for (std::size_t n = 0; n < attention_.sequences.size(); ++n) {
     const Sequence& s = attention_.sequences[n];
@@ -122,6 +124,7 @@ std::vector<Expected> AttentionProblem::expect(const ProgressFunction& progress)
     expect_gradients(all, progress);
     std::erase_if(all, [&](const Expected& e) { return !case_.output(e.output); });
   }
+  if (Expected* o = find(all, "o")) weight_store_ = replay_weights(attention_, contract_, *o);
   return all;
 }
 
@@ -170,10 +173,30 @@ void AttentionProblem::collect_saved(std::vector<Expected>& all) {
   }
 }
 
+// In the order of Factor::predicted.
+void AttentionProblem::expect_replays(std::vector<Expected>& all) const {
+  if (!bounds::Arithmetic(contract_).p_is_rounded) return;
+  for (Expected& e : all) {
+    std::vector<std::string> ways;
+    if (e.output == "dv") ways = {"P rounded"};
+    if (e.output == "dq" || e.output == "dk") {
+      ways = {"dS rounded", "dS rounded after the scale", "dS from stored P",
+              "dS from stored P, after the scale"};
+    }
+    if (ways.empty()) continue;
+    e.expect_rest();
+    for (std::string& way : ways) {
+      const int variant = static_cast<int>(e.replays.size());
+      e.replays.push_back({std::move(way), variant, std::vector<double>(e.value.size())});
+    }
+  }
+}
+
 void AttentionProblem::expect_gradients(std::vector<Expected>& all, const ProgressFunction& progress) {
   Expected* dbias = find(all, "dbias");
   Expected* dsink = find(all, "dsink");
   GradientTotals bias_totals(dbias ? dbias->value.size() : 0), sink_totals(dsink ? dsink->value.size() : 0);
+  expect_replays(all);
   Index queries = 0, score_count = 0, keys = 1;
   for (std::size_t n = 0; n < attention_.sequences.size(); ++n) {
     const Sequence& s = attention_.sequences[n];
@@ -192,6 +215,9 @@ void AttentionProblem::expect_gradients(std::vector<Expected>& all, const Progre
     keys = std::max(keys, s.in.keys());
     score_count += s.in.q_heads() * s.queries * s.in.keys();
     progress(0.3 + 0.7 * static_cast<double>(n + 1) / static_cast<double>(attention_.sequences.size()));
+  }
+  for (Expected& e : all) {
+    if (e.output != "o") keep_best_replay(e);
   }
   const Index width = case_.in.at("q").shape.back();
   const double share = bounds::Arithmetic(contract_).reference_share(width, keys);

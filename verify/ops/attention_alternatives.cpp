@@ -170,7 +170,7 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected>) con
 }
 
 std::vector<DiagnosisEntry> AttentionProblem::explanations(std::span<const Expected> expected) const {
-  return explain_attention(attention_, saved_, contract_, *case_.in.at("q").dtype, expected);
+  return explain_attention(attention_, saved_, weight_store_, contract_, *case_.in.at("q").dtype, expected);
 }
 
 }  // namespace attest

@@ -13,6 +13,11 @@ namespace {
 
 constexpr double least_confidence = 0.5;
 
+/// An answer nearer to the exact one than the noise of both cannot be told from it.
+constexpr double least_distance = 36;
+
+}  // namespace
+
 bool has_failed(const Expected& e) {
   for (Index at = 0; at < e.dumped->size(); ++at) {
     if (!within_bound(e, at, e.dumped->values[at])) return true;
@@ -20,10 +25,11 @@ bool has_failed(const Expected& e) {
   return std::ranges::any_of(statistics(e), [](const Statistic& s) { return s.exceeds(); });
 }
 
-/// An answer nearer to the exact one than the noise of both cannot be told from it.
-constexpr double least_distance = 36;
-
-}  // namespace
+void Fit::add_replayed(double got, double want, double answer, double sigma, DType dtype) {
+  const double before = elements;
+  add(got, round_to(want, dtype), round_to(answer, dtype), sigma);
+  elements = before;  // a right answer leaves nothing
+}
 
 void Fit::add(double got, double want, double answer, double sigma) {
   if (!(sigma > 0)) return;
@@ -51,35 +57,30 @@ double Fit::slope() const {
   return tells() ? (exact - other + distance) / (2 * distance) : 0;
 }
 
-std::vector<DiagnosisEntry> unknown_noise(std::span<const AttentionRow> rows) {
-  double o = 0, lse = 0, elements = 0, lses = 0;
+std::vector<DiagnosisEntry> unknown_noise(std::span<const AttentionRow> rows, bool o_fails, bool lse_fails) {
   Fit row_sum;  // o divided by a row sum that is off as lse is
   for (const AttentionRow& row : rows) {
-    const bool has_lse = row.has_lse && row.lse_sigma > 0;
-    const double factor = has_lse ? std::exp(row.lse - row.got_lse) : 1;
+    if (!row.has_lse || !(row.lse_sigma > 0)) continue;
+    const double factor = std::exp(row.lse - row.got_lse);
     for (std::size_t e = 0; e < row.o.size(); ++e) {
-      o += std::pow((row.got[e] - row.o[e]) / row.sigma[e], 2);
-      if (has_lse) row_sum.add(row.got[e], row.o[e], row.o[e] * factor, row.sigma[e]);
+      row_sum.add(row.got[e], row.o[e], row.o[e] * factor, row.sigma[e]);
     }
-    elements += static_cast<double>(row.o.size());
-    if (!has_lse) continue;
-    lse += std::pow((row.got_lse - row.lse) / row.lse_sigma, 2);
-    ++lses;
   }
   if (std::abs(row_sum.slope() - 1) < 0.3) {
     return {{"the row sum", confidence_of_a_place, "each row of o and its lse are off by the same factor"}};
   }
-  if (lse > 4 * lses && lses > 0) {
+  if (lse_fails) {
     return {{"exponentials, scores or row sums less precise than the contract has them",
              confidence_of_a_place, "lse errs, and no known pattern fits"}};
   }
-  if (lses == 0 || o < elements) return {};
+  if (!o_fails || std::ranges::none_of(rows, &AttentionRow::has_lse)) return {};
   return {{"P.V accumulated, or P stored, less precisely than the contract has it", confidence_of_a_place,
            "lse is right, and no known pattern fits the errors of o"}};
 }
 
 std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
                                               std::span<const SavedForBackward> saved,
+                                              const std::optional<WeightStore>& store,
                                               const Contract& contract, DType element,
                                               std::span<const Expected> expected) {
   std::vector<DiagnosisEntry> all;
@@ -93,20 +94,20 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
   add(narrow_stores(expected));
   std::vector<AttentionRow> rows;
   if (fails("o") || fails("lse")) {
-    rows = sampled_rows(attention, expected, WhichRows::wrong);
+    rows = sampled_rows(attention, expected, store, WhichRows::wrong);
     add(wrong_keys(rows));
     const auto o = std::ranges::find(expected, "o", &Expected::output);
     if (o != expected.end()) add(misplaced_rows(rows, attention, *o));
     // A fault that is everywhere may push few rows, and those by chance, beyond their bounds.
     constexpr std::size_t few = 8;
-    if (rows.size() < few) rows = sampled_rows(attention, expected, WhichRows::all);
+    if (rows.size() < few) rows = sampled_rows(attention, expected, store, WhichRows::all);
     add(wrong_scale(rows));
     add(narrow_arithmetic(rows, contract, element));
   } else if (!saved.empty()) {  // gradients of a wrong forward pass may be right
     add(wrong_gradients(attention, saved, contract, expected));
   }
   std::erase_if(all, [](const DiagnosisEntry& x) { return x.confidence < least_confidence; });
-  if (all.empty()) all = unknown_noise(rows);
+  if (all.empty()) all = unknown_noise(rows, fails("o"), fails("lse"));
   std::ranges::stable_sort(all, std::greater{}, &DiagnosisEntry::confidence);
   return all;
 }

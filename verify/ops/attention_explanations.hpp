@@ -34,7 +34,10 @@ std::vector<DiagnosisEntry> misplaced_rows(std::span<const AttentionRow> rows, c
 inline constexpr double confidence_of_a_place = 0.6;
 
 /// Where errors that follow no known pattern come from: before the weights, after them, or their sum.
-std::vector<DiagnosisEntry> unknown_noise(std::span<const AttentionRow> rows);
+std::vector<DiagnosisEntry> unknown_noise(std::span<const AttentionRow> rows, bool o_fails, bool lse_fails);
+
+/// An element is beyond its bound, or a statistic beyond its limit.
+bool has_failed(const Expected& e);
 
 /// Terms of dq, dk and dv that are missing or counted twice, and the narrow arithmetic of their sums.
 struct SavedForBackward;
@@ -45,6 +48,7 @@ std::vector<DiagnosisEntry> wrong_gradients(const AttentionCase& attention,
 /// Of a failed case, the likeliest first. saved: empty without gradients.
 std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
                                               std::span<const SavedForBackward> saved,
+                                              const std::optional<WeightStore>& store,
                                               const Contract& contract, DType element,
                                               std::span<const Expected> expected);
 
@@ -54,6 +58,8 @@ struct Fit {
   double elements = 0;
 
   void add(double got, double want, double answer, double sigma);
+  /// Where the replay of stored operands is known, so that answers are exact before they are stored.
+  void add_replayed(double got, double want, double answer, double sigma, DType dtype);
   Fit operator+(const Fit& other) const;
 
   /// Are the two answers far enough from each other?

@@ -4,29 +4,61 @@
 #include <algorithm>
 #include <cmath>
 
+#include "verify/bounds/storage_grid.hpp"
 #include "verify/compare.hpp"
+#include "verify/replay_statistics.hpp"
 
 namespace attest {
 namespace {
 
-constexpr std::size_t most_sums = 16;
+constexpr double most_not_replayed = 0.25;  // a replay that tells less explains too little
+constexpr std::size_t most_sums = 16, few_sums = 4;
 constexpr double most_operations = 4e9;
 
 View<double, 1> whole(std::vector<double>& x) {
   return {x.data(), {static_cast<Index>(x.size())}};
 }
 
-/// What was dumped at (h, i, .), and what should have been; false if nothing is wrong there, or not finite.
-bool read_dumped(const Expected& e, const View<const double, 3>& place, Index h, Index i, WeightedSum& sum) {
-  bool is_wrong = false, is_finite = true;
+/// How the kernel seems to have stored P and dS.
+class Stores {
+ public:
+  Stores(const Contract& contract, const Expected& e, double scale)
+      : e_(e), grid_(contract.p_dtype), scale_(scale), not_replayed_(share_not_replayed(e)) {}
+
+  bool are_known() const { return not_replayed_ < most_not_replayed; }
+  double shift(Index at) const { return are_known() ? e_.replays.front().shift[at] : 0; }
+  double sigma(Index at) const {
+    return are_known() ? std::sqrt(variance_beside_replay(e_, at, not_replayed_)) : e_.sigma[at];
+  }
+  double p(double exact) const { return are_known() ? grid_.round(exact) : exact; }
+  /// p x, in the ways of store_variants.
+  double ds(double p, double x) const {
+    if (!are_known()) return p * x;
+    const int variant = e_.replays.front().variant;
+    const double unit = variant % 2 == 1 ? std::abs(scale_) : 1;
+    return grid_.round((variant >= 2 ? grid_.round(p) : p) * x * unit) / unit;
+  }
+
+ private:
+  const Expected& e_;
+  const bounds::StorageGrid grid_;
+  const double scale_, not_replayed_;
+};
+
+/// What was dumped at (h, i, .), and what should have been; false if all of it is right, but wanted wrong, or
+/// if it is not finite.
+bool read_dumped(const Expected& e, const Stores& stores, const View<const double, 3>& place, Index h,
+                 Index i, bool wanted_wrong, WeightedSum& sum) {
+  bool is_wrong = !wanted_wrong, is_finite = true;
+  sum.is_replayed = stores.are_known(), sum.dtype = e.dtype;
   for (Index d = 0; d < place.extent(2); ++d) {
     const Index at = &place(h, i, d) - e.value.data();
     const double got = e.dumped->values[at];
     is_wrong |= !within_bound(e, at, got);
     is_finite &= std::isfinite(got);
     sum.got.push_back(got);
-    sum.exact.push_back(e.value[at]);
-    sum.sigma.push_back(e.sigma[at]);
+    sum.exact.push_back(e.value[at] + stores.shift(at));
+    sum.sigma.push_back(stores.sigma(at));
   }
   return is_wrong && is_finite;
 }
@@ -49,17 +81,24 @@ struct Place {
 }  // namespace
 
 std::vector<WeightedSum> wrong_query_sums(const AttentionCase& attention,
-                                          std::span<const SavedForBackward> saved, const Expected& dq) {
+                                          std::span<const SavedForBackward> saved, const Contract& contract,
+                                          const Expected& dq) {
   if (attention.spec.softcap != 0) return {};
+  const Stores stores(contract, dq, attention.spec.scale);
   std::vector<Place> places;
   const double* data = dq.value.data();
-  for (std::size_t n = 0; n < attention.sequences.size(); ++n) {
-    const Sequence& s = attention.sequences[n];
-    const View<const double, 3> place = attention.like_q(data, s);
-    for (Index h = 0; h < s.in.q_heads(); ++h) {
-      for (Index i = 0; i < s.queries; ++i) {
-        WeightedSum sum;
-        if (read_dumped(dq, place, h, i, sum)) places.push_back({n, h, i, std::move(sum)});
+  for (const bool wanted_wrong : {true, false}) {
+    if (places.size() >= few_sums) break;
+    places.clear();
+    for (std::size_t n = 0; n < attention.sequences.size(); ++n) {
+      const Sequence& s = attention.sequences[n];
+      const View<const double, 3> place = attention.like_q(data, s);
+      for (Index h = 0; h < s.in.q_heads(); ++h) {
+        for (Index i = 0; i < s.queries; ++i) {
+          WeightedSum sum;
+          if (read_dumped(dq, stores, place, h, i, wanted_wrong, sum))
+            places.push_back({n, h, i, std::move(sum)});
+        }
       }
     }
   }
@@ -67,12 +106,16 @@ std::vector<WeightedSum> wrong_query_sums(const AttentionCase& attention,
   std::vector<WeightedSum> sums;
   for (Place& at : places) {
     const AttentionInputs& in = attention.sequences[at.sequence].in;
-    std::vector<double> ds(in.keys());
+    const double scale = attention.spec.scale;
+    std::vector<double> ds(in.keys()), s(in.keys());
     ref::attention_backward_query(attention.spec, in, saved[at.sequence].for_ref(), at.h, at.i, {},
                                   whole(ds));
+    ref::attention_scores(attention.spec, in, at.h, at.i, whole(s));
     for (Index j = 0; j < in.keys(); ++j) {
-      if (ds[j] != 0)
-        at.sum.terms.push_back({j, attention.spec.scale * ds[j], &in.k(in.kv_head(at.h), j, 0)});
+      if (ds[j] == 0) continue;
+      const double p = std::exp(s[j] - saved[at.sequence].lse(at.h, at.i));
+      at.sum.terms.push_back(
+          {j, scale * ds[j], &in.k(in.kv_head(at.h), j, 0), scale * (p > 0 ? stores.ds(p, ds[j] / p) : 0)});
     }
     at.sum.step = in.k.stride(2);
     at.sum.places = in.keys();
@@ -82,18 +125,24 @@ std::vector<WeightedSum> wrong_query_sums(const AttentionCase& attention,
 }
 
 std::vector<WeightedSum> wrong_key_sums(const AttentionCase& attention,
-                                        std::span<const SavedForBackward> saved, const Expected& gradient) {
+                                        std::span<const SavedForBackward> saved, const Contract& contract,
+                                        const Expected& gradient) {
   if (attention.spec.softcap != 0) return {};
+  const Stores stores(contract, gradient, attention.spec.scale);
   const bool is_dk = gradient.output == "dk";
   const double* data = gradient.value.data();
   std::vector<Place> places;
-  for (std::size_t n = 0; n < attention.sequences.size() && places.empty(); ++n) {
-    const Sequence& s = attention.sequences[n];
-    const View<const double, 3> place = is_dk ? attention.like_k(data, s) : attention.like_v(data, s);
-    for (Index g = 0; g < s.in.kv_heads() && places.empty(); ++g) {
-      for (Index j = 0; j < s.keys; ++j) {
-        WeightedSum sum;
-        if (read_dumped(gradient, place, g, j, sum)) places.push_back({n, g, j, std::move(sum)});
+  for (const bool wanted_wrong : {true, false}) {
+    for (std::size_t n = 0; n < attention.sequences.size() && places.size() < few_sums; ++n) {
+      const Sequence& s = attention.sequences[n];
+      const View<const double, 3> place = is_dk ? attention.like_k(data, s) : attention.like_v(data, s);
+      for (Index g = 0; g < s.in.kv_heads() && places.size() < few_sums; ++g) {
+        places.clear();  // those of one head
+        for (Index j = 0; j < s.keys; ++j) {
+          WeightedSum sum;
+          if (read_dumped(gradient, stores, place, g, j, wanted_wrong, sum))
+            places.push_back({n, g, j, std::move(sum)});
+        }
       }
     }
   }
@@ -119,8 +168,10 @@ std::vector<WeightedSum> wrong_key_sums(const AttentionCase& attention,
         double dp = 0;
         for (Index e = 0; e < in.v_width(); ++e) dp += of_sequence.d_o(h, i, e) * in.v(g, j, e);
         const Index place = (h - g * group) * in.queries() + i;
-        at.sum.terms.push_back({place, is_dk ? attention.spec.scale * p * (dp - delta) : p,
-                                is_dk ? &in.q(h, i, 0) : &of_sequence.d_o(h, i, 0)});
+        const double scale = attention.spec.scale, x = dp - delta;
+        at.sum.terms.push_back({place, is_dk ? scale * p * x : p,
+                                is_dk ? &in.q(h, i, 0) : &of_sequence.d_o(h, i, 0),
+                                is_dk ? scale * stores.ds(p, x) : stores.p(p)});
       }
     }
   }

@@ -114,7 +114,8 @@ Answer run(const Device& device, const AttentionRow& row) {
     }
     double sum = 0;
     for (Index c = first; c < last; ++c) {
-      const double p = std::exp(s[c] - m), w = rounded(device.weight, p);
+      const double p = std::exp(s[c] - m);
+      const double w = device.weight ? device.weight(p) : row.p[c] > 0 ? p * (row.stored[c] / row.p[c]) : p;
       sum += p;
       for (Index e = 0; e < width; ++e) part[e] += w * rounded(device.value, row.v(c, e));
       if ((c + 1 - first) % device.step == 0) add_part();
@@ -138,7 +139,11 @@ Fits fits(const Device& device, std::span<const AttentionRow> rows) {
   for (const AttentionRow& row : rows) {
     const Answer answer = run(device, row);
     for (std::size_t e = 0; e < row.o.size(); ++e) {
-      total.o.add(row.got[e], row.o[e], answer.o[e], row.sigma[e]);
+      if (row.is_replayed) {
+        total.o.add_replayed(row.got[e], row.o[e], answer.o[e], row.sigma[e], row.dtype);
+      } else {
+        total.o.add(row.got[e], row.o[e], answer.o[e], row.sigma[e]);
+      }
     }
     if (row.has_lse && row.lse_sigma > 0) {
       total.lse.add(row.got_lse, row.lse, answer.lse, row.lse_sigma);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "verify/bounds/attention_forward.hpp"
 #include "verify/op.hpp"
 #include "verify/ops/attention_case.hpp"
+#include "verify/ops/attention_replay.hpp"
 
 namespace attest {
 
@@ -43,6 +45,7 @@ class AttentionProblem : public Problem {
   bool has_gradients() const;
   bounds::ForwardOutputs forward_outputs(const Sequence& s, std::vector<Expected>& all) const;
   void collect_saved(std::vector<Expected>& all);
+  void expect_replays(std::vector<Expected>& all) const;
   void expect_gradients(std::vector<Expected>& all, const ProgressFunction& progress);
 
   /// How a kernel may have misread its inputs.
@@ -67,6 +70,7 @@ class AttentionProblem : public Problem {
   Contract contract_;
   std::vector<Tensor> unwritten_;        // shapes of o and lse where the dump holds gradients but not these
   std::vector<SavedForBackward> saved_;  // per sequence, if there are gradients
+  std::optional<WeightStore> weight_store_;  // how the kernel seems to store P
 };
 
 }  // namespace attest

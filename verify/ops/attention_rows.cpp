@@ -7,11 +7,13 @@
 
 #include "ref/attention.hpp"
 #include "verify/compare.hpp"
+#include "verify/replay_statistics.hpp"
 
 namespace attest {
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr double most_not_replayed = 0.25;  // a replay that tells less explains too little
 constexpr Index most_rows = 64, most_keys_of_all = 1 << 13;
 
 struct Place {
@@ -30,8 +32,13 @@ bool is_wrong(const Expected& e, Index at) {
 
 class Rows {
  public:
-  Rows(const AttentionCase& attention, std::span<const Expected> expected)
-      : attention_(attention), o_(find(expected, "o")), lse_(find(expected, "lse")) {}
+  Rows(const AttentionCase& attention, std::span<const Expected> expected,
+       const std::optional<WeightStore>& store)
+      : attention_(attention),
+        o_(find(expected, "o")),
+        lse_(find(expected, "lse")),
+        store_(store),
+        not_replayed_(o_ && store ? share_not_replayed(*o_) : 1) {}
 
   std::vector<Place> places(bool wrong_only) const {
     std::vector<Place> all;
@@ -48,7 +55,9 @@ class Rows {
 
   AttentionRow row(const Place& place) const {
     const AttentionInputs& in = place.sequence->in;
-    AttentionRow row{&attention_.spec, &in, place.h, place.i, {}, {}, {}, {}, 0, {}, {}, {}, false, 0, 0};
+    AttentionRow row{&attention_.spec, &in, place.h, place.i, {}, {}, {}, {}, {}, 0, {}, {}, {}};
+    row.is_replayed = is_replayed();
+    if (o_) row.dtype = o_->dtype;
     std::vector<double> s(in.keys()), p(in.keys());
     row.o.resize(in.v_width());
     const auto whole = [](std::vector<double>& x) -> View<double, 1> {
@@ -57,9 +66,13 @@ class Rows {
     const ref::SoftmaxStats stats =
         ref::attention_forward_row(attention_.spec, in, place.h, place.i, whole(s), whole(p), whole(row.o));
     row.lse = stats.lse;
+    const std::vector<double> stored = is_replayed() ? store_->stored(s, p, row.lse) : p;
     for (Index j = 0; j < in.keys(); ++j) {
       if (s[j] == -infinity) continue;
+      for (Index e = 0; e < in.v_width(); ++e)
+        row.o[e] += (stored[j] - p[j]) * in.v(in.kv_head(place.h), j, e);
       row.key.push_back(j);
+      row.stored.push_back(stored[j]);
       row.score.push_back(s[j]);
       row.p.push_back(p[j]);
       double product = 0;
@@ -71,6 +84,7 @@ class Rows {
   }
 
  private:
+  bool is_replayed() const { return not_replayed_ < most_not_replayed; }
   bool has_wrong_element(const Place& x) const {
     if (lse_ && is_wrong(*lse_, at_lse(x))) return true;
     for (Index e = 0; o_ && e < x.sequence->in.v_width(); ++e) {
@@ -96,20 +110,23 @@ class Rows {
     for (Index e = 0; o_ && e < row.in->v_width(); ++e) {
       const Index at = at_o(place, e);
       row.got.push_back(o_->dumped->values[at]);
-      row.sigma.push_back(o_->sigma[at]);
+      row.sigma.push_back(is_replayed() ? std::sqrt(variance_beside_replay(*o_, at, not_replayed_))
+                                        : o_->sigma[at]);
     }
     if (!std::ranges::all_of(row.got, [](double x) { return std::isfinite(x); })) row.got.clear();
   }
 
   const AttentionCase& attention_;
   const Expected *o_, *lse_;
+  const std::optional<WeightStore>& store_;
+  const double not_replayed_;
 };
 
 }  // namespace
 
 std::vector<AttentionRow> sampled_rows(const AttentionCase& attention, std::span<const Expected> expected,
-                                       WhichRows which) {
-  const Rows rows(attention, expected);
+                                       const std::optional<WeightStore>& store, WhichRows which) {
+  const Rows rows(attention, expected, store);
   const std::vector<Place> places = rows.places(which == WhichRows::wrong);
   if (places.empty()) return {};
   const Index count = static_cast<Index>(places.size());

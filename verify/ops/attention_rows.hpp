@@ -1,11 +1,13 @@
 // Rows of a failed attention dump, with everything that explanations of their errors are made from.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "verify/expected.hpp"
 #include "verify/ops/attention_case.hpp"
+#include "verify/ops/attention_replay.hpp"
 
 namespace attest {
 
@@ -18,12 +20,15 @@ struct AttentionRow {
   std::vector<Index> key;
   std::vector<double> product;   // scale q.k
   std::vector<double> score, p;  // exact; score minus softcap(product) is the bias
+  std::vector<double> stored;    // p as the kernel seems to have stored it; p itself if that is not known
   double lse;                    // natural; the sink counts
-  std::vector<double> o;         // exact
+  std::vector<double> o;         // exact, but with the weights as stored
   std::vector<double> got;       // what the dump has, all finite; empty without out/o
   std::vector<double> sigma;     // predicted standard deviation of its error
-  bool has_lse;                  // the dump has a finite lse
-  double got_lse, lse_sigma;     // natural
+  bool is_replayed = false;      // `stored` is known
+  DType dtype = DType::float64;  // of o
+  bool has_lse = false;          // the dump has a finite lse
+  double got_lse = 0, lse_sigma = 0;  // natural
 
   Index count() const { return static_cast<Index>(key.size()); }
   double q(Index d) const { return in->q(h, i, d); }
@@ -35,6 +40,6 @@ struct AttentionRow {
 /// fraction of a second.
 enum class WhichRows { wrong, all };
 std::vector<AttentionRow> sampled_rows(const AttentionCase& attention, std::span<const Expected> expected,
-                                       WhichRows which);
+                                       const std::optional<WeightStore>& store, WhichRows which);
 
 }  // namespace attest

@@ -63,13 +63,17 @@ Fit fit(const Device& device, std::span<const WeightedSum> sums) {
         add_part();
         next = (term.place / device.step + 1) * device.step;
       }
-      const double w = device.weight ? device.weight(term.weight) : term.weight;
+      const double w = device.weight ? device.weight(term.weight) : term.stored;
       for (Index e = 0; e < sum.width(); ++e) part[e] += w * term.vector[e * sum.step];
     }
     add_part();
     for (Index e = 0; e < sum.width(); ++e) {
       const double x = device.output ? device.output(answer[e]) : answer[e];
-      total.add(sum.got[e], sum.exact[e], x, sum.sigma[e]);
+      if (sum.is_replayed) {
+        total.add_replayed(sum.got[e], sum.exact[e], x, sum.sigma[e], sum.dtype);
+      } else {
+        total.add(sum.got[e], sum.exact[e], x, sum.sigma[e]);
+      }
     }
   }
   return total;
@@ -120,8 +124,9 @@ std::vector<DiagnosisEntry> wrong_gradients(const AttentionCase& attention,
   std::vector<DiagnosisEntry> all;
   for (const Expected& e : expected) {
     if (e.output != "dq" && e.output != "dk" && e.output != "dv") continue;
-    const std::vector<WeightedSum> sums =
-        e.output == "dq" ? wrong_query_sums(attention, saved, e) : wrong_key_sums(attention, saved, e);
+    if (!has_failed(e)) continue;
+    const std::vector<WeightedSum> sums = e.output == "dq" ? wrong_query_sums(attention, saved, contract, e)
+                                                           : wrong_key_sums(attention, saved, contract, e);
     if (sums.empty()) continue;
     if (auto entry = wrong_terms(sums, e.output)) all.push_back(*entry);
     std::optional<DiagnosisEntry> best;

@@ -16,7 +16,7 @@ WeightedSum sum_of(const AttentionRow& row) {
   WeightedSum sum;
   const View<const double, 3>& v = row.in->v;
   for (Index c = 0; c < row.count(); ++c) {
-    sum.terms.push_back({row.key[c], row.p[c], &v(row.in->kv_head(row.h), row.key[c], 0)});
+    sum.terms.push_back({row.key[c], row.p[c], &v(row.in->kv_head(row.h), row.key[c], 0), row.stored[c]});
   }
   sum.step = v.stride(2);
   sum.places = row.in->keys();

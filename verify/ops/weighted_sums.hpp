@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/dtype.hpp"
 #include "core/view.hpp"
 
 namespace attest {
@@ -20,14 +21,17 @@ struct Term {
   Index place;
   double weight;
   const double* vector;
+  double stored;  // the weight as the kernel seems to have stored it
 };
 struct WeightedSum {
   std::vector<Term> terms;  // by place
   Index step = 1;
-  Index places = 0;           // terms have places from 0 on, fewer than this
-  std::vector<double> exact;  // the sum
-  std::vector<double> got;    // as dumped
-  std::vector<double> sigma;  // predicted standard deviation of its error
+  bool is_replayed = false;      // stored weights are known
+  DType dtype = DType::float64;  // of the result
+  Index places = 0;              // terms have places from 0 on, fewer than this
+  std::vector<double> exact;     // the sum, with the weights as stored
+  std::vector<double> got;       // as dumped
+  std::vector<double> sigma;     // predicted standard deviation of its error
 
   Index width() const { return static_cast<Index>(exact.size()); }
 };

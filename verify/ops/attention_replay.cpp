@@ -1,0 +1,222 @@
+// How a kernel rounded the weights that it stored.
+#include "verify/ops/attention_replay.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "ref/attention.hpp"
+#include "verify/bounds/storage_grid.hpp"
+
+namespace attest {
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr Index rows_to_choose_from = 64, most_elements = Index{1} << 19;
+constexpr double most_operations = 4e9;
+
+/// Squared distance of what was dumped from what a replay says, in units of the predicted spread. A few wild
+/// elements do not decide.
+double misfit(const Expected& e, Index at, double shift) {
+  const double got = e.dumped->values[at], sigma = e.sigma[at];
+  if (!std::isfinite(got) || !(sigma > 0)) return 0;
+  const double left = got - round_to(e.value[at] + shift, e.dtype);
+  return std::min(left * left / (sigma * sigma), 9.0);
+}
+
+struct Row {
+  const Sequence* sequence;
+  Index h, i;
+  std::vector<double> s, p, o;  // scores and weights of all keys; -inf and 0 where masked
+  double lse;
+};
+
+std::vector<WeightStore> ways(DType p) {
+  using enum WeightStore::Reference;
+  std::vector<WeightStore> all;
+  const bool is_coarse = format_of(p).precision < 8;
+  for (const double unit : is_coarse ? std::vector{1.0, 256.0, 448.0} : std::vector{1.0}) {
+    all.push_back({row_maximum, 0, unit, p});
+    all.push_back({lse, 0, unit, p});
+    for (const Index tile : {16, 32, 64, 128, 256}) {
+      for (const WeightStore::Reference order : {first_to_last, last_to_first, own_maximum}) {
+        all.push_back({order, tile, unit, p});
+      }
+    }
+  }
+  return all;
+}
+
+class Rows {
+ public:
+  Rows(const AttentionCase& attention, const Contract& contract, const Expected& o)
+      : attention_(attention), contract_(contract), o_(o) {}
+
+  Index at(const Row& row, Index e) const {
+    const double* data = o_.value.data();
+    return &attention_.like_o(data, *row.sequence)(row.h, row.i, e) - data;
+  }
+
+  void fill(Row& row) const {
+    const AttentionInputs& in = row.sequence->in;
+    const auto whole = [](std::vector<double>& x) -> View<double, 1> {
+      return {x.data(), {static_cast<Index>(x.size())}};
+    };
+    row.s.resize(in.keys()), row.p.resize(in.keys()), row.o.resize(in.v_width());
+    row.lse = ref::attention_forward_row(attention_.spec, in, row.h, row.i, whole(row.s), whole(row.p),
+                                         whole(row.o))
+                  .lse;
+  }
+
+  /// What the roundings of the weights come to, per column.
+  std::vector<double> shift(const Row& row, const WeightStore& way) const {
+    const AttentionInputs& in = row.sequence->in;
+    const Index width = in.v_width(), step = in.v.stride(2), g = in.kv_head(row.h);
+    const std::vector<double> stored = way.stored(row.s, row.p, row.lse);
+    std::vector<double> sum(width);
+    double of_weights = 0;
+    for (Index j = 0; j < in.keys(); ++j) {
+      const double error = stored[j] - row.p[j];
+      if (error == 0) continue;
+      of_weights += error;
+      const double* v = &in.v(g, j, 0);
+      for (Index e = 0; e < width; ++e) sum[e] += error * v[e * step];
+    }
+    if (contract_.row_sum_takes_stored_weights) {
+      for (Index e = 0; e < width; ++e) sum[e] = (sum[e] - of_weights * row.o[e]) / (1 + of_weights);
+    }
+    return sum;
+  }
+
+ private:
+  const AttentionCase& attention_;
+  const Contract& contract_;
+  const Expected& o_;
+};
+
+/// About `count` rows, evenly spread.
+std::vector<Row> spread_rows(const AttentionCase& attention, Index count) {
+  Index rows = 0;
+  for (const Sequence& s : attention.sequences) rows += s.in.q_heads() * s.queries;
+  const Index step = std::max<Index>(1, rows / std::max<Index>(count, 1));
+  std::vector<Row> all;
+  Index n = 0;
+  for (const Sequence& s : attention.sequences) {
+    for (Index h = 0; h < s.in.q_heads(); ++h) {
+      for (Index i = 0; i < s.queries; ++i, ++n) {
+        // Rows of all remainders, so that no pattern of tiles is always met at the same place.
+        if (n % step == (n / step) % step) all.push_back({&s, h, i, {}, {}, {}, -infinity});
+      }
+    }
+  }
+  return all;
+}
+
+}  // namespace
+
+std::string WeightStore::text() const {
+  const std::string of_tiles = "P relative to the maximum of tiles of " + std::to_string(tile) + " keys";
+  const std::string scaled = unit == 1 ? "" : ", times " + std::to_string(static_cast<int>(unit));
+  switch (reference) {
+    case Reference::lse:
+      return "P normalised" + scaled;
+    case Reference::row_maximum:
+      return "P relative to the maximum of the row" + scaled;
+    case Reference::first_to_last:
+      return of_tiles + ", first to last" + scaled;
+    case Reference::last_to_first:
+      return of_tiles + ", last to first" + scaled;
+    case Reference::own_maximum:
+      return of_tiles + ", each on its own" + scaled;
+  }
+  return "";
+}
+
+std::vector<double> WeightStore::stored(std::span<const double> s, std::span<const double> p,
+                                        double row_lse) const {
+  const Index keys = static_cast<Index>(s.size()), in_tile = tile > 0 ? tile : std::max<Index>(keys, 1);
+  std::vector<double> factor((keys + in_tile - 1) / in_tile, -infinity);  // first the reference of each tile
+  for (Index j = 0; j < keys; ++j) factor[j / in_tile] = std::max(factor[j / in_tile], s[j]);
+  const auto run = [](auto first, auto last) {
+    for (double highest = -infinity; first != last; ++first) highest = *first = std::max(*first, highest);
+  };
+  if (reference == Reference::first_to_last) run(factor.begin(), factor.end());
+  if (reference == Reference::last_to_first) run(factor.rbegin(), factor.rend());
+  for (double& x : factor) {
+    if (reference == Reference::lse) x = row_lse;
+    x = x == -infinity ? 0 : std::exp(row_lse - x) * unit;
+  }
+  const bounds::StorageGrid grid(dtype);
+  std::vector<double> weight(keys);
+  for (Index j = 0; j < keys; ++j) {
+    const double f = factor[j / in_tile];
+    weight[j] = p[j] == 0 || !(f > 0) ? p[j] : grid.round(p[j] * f) / f;
+  }
+  return weight;
+}
+
+std::optional<WeightStore> replay_weights(const AttentionCase& attention, const Contract& contract,
+                                          Expected& o) {
+  if (format_of(contract.p_dtype).precision >= format_of(contract.softmax_dtype).precision) return {};
+  const Rows of_case(attention, contract, o);
+  const Index width = std::max<Index>(1, o.dumped->shape.back());
+
+  std::vector<Row> rows = spread_rows(attention, rows_to_choose_from);
+  const std::vector<WeightStore> all = ways(contract.p_dtype);
+  std::vector<double> misfits(all.size() + 1);  // the last one: of no replay
+  for (Row& row : rows) {
+    of_case.fill(row);
+    if (row.lse == -infinity) continue;
+    for (std::size_t k = 0; k <= all.size(); ++k) {
+      const std::vector<double> shift =
+          k < all.size() ? of_case.shift(row, all[k]) : std::vector<double>(row.o.size());
+      for (Index e = 0; e < static_cast<Index>(shift.size()); ++e) {
+        misfits[k] += misfit(o, of_case.at(row, e), shift[e]);
+      }
+    }
+  }
+  const auto best = static_cast<std::size_t>(std::ranges::min_element(misfits) - misfits.begin());
+  if (best == all.size()) return {};
+
+  double keys = 1;
+  for (const Sequence& s : attention.sequences) keys = std::max(keys, static_cast<double>(s.in.keys()));
+  const double affordable = most_operations / (keys * static_cast<double>(width));
+  rows = spread_rows(attention, std::min(most_elements / width, static_cast<Index>(affordable)));
+  Replay replay{all[best].text(), static_cast<int>(best), {}};
+  replay.shift.assign(o.value.size(), std::numeric_limits<double>::quiet_NaN());
+  const Index count = static_cast<Index>(rows.size());
+#pragma omp parallel for schedule(dynamic, 4)
+  for (Index n = 0; n < count; ++n) {
+    Row row = rows[n];
+    of_case.fill(row);
+    if (row.lse == -infinity) continue;
+    const std::vector<double> shift = of_case.shift(row, all[best]);
+    for (Index e = 0; e < static_cast<Index>(shift.size()); ++e) replay.shift[of_case.at(row, e)] = shift[e];
+  }
+  o.replays.push_back(std::move(replay));
+  return all[best];
+}
+
+void keep_best_replay(Expected& expected) {
+  if (expected.replays.empty()) return;
+  const auto misfit_of = [&](const Replay* replay) {
+    double sum = 0;
+    for (Index at = 0; at < expected.dumped->size(); ++at) {
+      const double shift = replay ? replay->shift[at] : 0;
+      if (std::isfinite(shift)) sum += misfit(expected, at, shift);
+    }
+    return sum;
+  };
+  double least = misfit_of(nullptr);
+  const Replay* best = nullptr;
+  for (const Replay& replay : expected.replays) {
+    const double sum = misfit_of(&replay);
+    if (sum < least) least = sum, best = &replay;
+  }
+  std::vector<Replay> kept;
+  if (best) kept.push_back(*best);
+  expected.replays = std::move(kept);
+}
+
+}  // namespace attest

@@ -1,0 +1,187 @@
+// What remains of a tensor's errors once the roundings of stored operands are known. Equation numbers:
+// docs/statistics.md.
+#include "verify/replay_statistics.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "verify/scatter.hpp"
+
+namespace attest {
+namespace {
+
+constexpr Index most_elements = Index{1} << 19;
+constexpr double most_doubt = 0.25;  // of whether an element is what the replay says
+
+struct Variances {
+  double stores,
+      rest;  // of the roundings of stored operands, and of everything else before the output's store
+};
+
+Variances variances(const Expected& e, Index at) {
+  const auto square = [](double x) { return x * x; };
+  const double before_store = square(e.sigma[at]) - square(ulp(e.value[at], e.dtype)) / 12;
+  const double noise = square(e.rest_sigma[at]);
+  // Anything up to the bound of what is systematic is as likely.
+  return {std::max(0.0, before_store - noise), noise + square(e.rest_systematic[at] + e.value_error[at]) / 3};
+}
+
+/// Of the roundings that are not told. Equation (7).
+double left(const Variances& v, double share) {
+  return (1 + model_slack) * (v.rest + v.stores * share * (2 - share));
+}
+
+struct Sample {
+  double got, value, shift;  // shift: by which stored operands change the exact value
+  Variances variances;
+  double spacing;  // of the element type near the value
+};
+
+std::vector<Sample> samples_of(const Expected& expected, std::vector<ErrorPlace>& places) {
+  const std::vector<double>& shifts = expected.replays.front().shift;
+  const Index n = static_cast<Index>(shifts.size()), width = expected.dumped->shape.back();
+  const Index step = std::max<Index>(
+      1, std::ranges::count_if(shifts, [](double x) { return std::isfinite(x); }) / most_elements);
+  const double largest = format_of(expected.dtype).max;
+  std::vector<Sample> samples;
+  Index row_of_samples = -1, last_row = -1;
+  for (Index at = 0; at < n; ++at) {
+    const double got = expected.dumped->values[at], value = expected.value[at], shift = shifts[at];
+    if (!std::isfinite(shift) || !std::isfinite(got) || !(expected.sigma[at] > 0)) continue;
+    if (!std::isfinite(expected.sigma[at]) || std::abs(value) + expected.bound(at) >= largest) continue;
+    const Index row = at / width;
+    if (row != last_row) ++row_of_samples, last_row = row;
+    if (row_of_samples % step != 0) continue;
+    samples.push_back({got, value, shift, variances(expected, at), ulp(value + shift, expected.dtype)});
+    places.push_back({row, at % width, round_to(std::abs(value), expected.dtype)});
+  }
+  return samples;
+}
+
+/// Of the roundings that are not as replayed: an estimate, and how far it may be off. Equation (6).
+struct Share {
+  double estimate, uncertainty;
+  double upper() const { return std::clamp(estimate + uncertainty, 0.0, 1.0); }
+};
+
+Share share_not_replayed(std::span<const Sample> samples, DType dtype, const Scatter& scatter) {
+  std::vector<double> weight, missing;
+  for (const Sample& s : samples) {
+    const double error = s.got - round_to(s.value + s.shift, dtype);
+    weight.push_back(s.shift * s.shift /
+                     (s.spacing * s.spacing + s.variances.rest + s.variances.stores / 10));
+    missing.push_back(s.shift == 0 ? 0 : -error / s.shift);
+  }
+  if (std::ranges::all_of(weight, [](double x) { return x == 0; })) return {1, 0};
+  const double share = weighted_mean(weight, missing);
+  return {share, scatter.of(weight, missing, share)};
+}
+
+/// How likely noise of that variance takes `value` to another number of the element type. Equation (8).
+double chance_to_differ(double value, double variance, DType dtype) {
+  const double nearest = round_to(value, dtype), size = std::abs(nearest);
+  const double outwards = size + ulp(size, dtype) / 2 - std::abs(value);
+  const double inwards = std::abs(value) - (size - ulp(size * (1 - 0x1p-30), dtype) / 2);
+  const auto tail = [&](double distance) {
+    return variance > 0 ? std::erfc(std::max(0.0, distance) / std::sqrt(2 * variance)) / 2 : 0;
+  };
+  return tail(outwards) + tail(inwards);
+}
+
+std::vector<double> ones(const std::vector<double>& x) {
+  return std::vector<double>(x.size(), 1.0);
+}
+double mean(const std::vector<double>& x) {
+  return weighted_mean(ones(x), x);
+}
+
+/// The share and the statistic may both be off by chance, but hardly both by the most that each may be: the
+/// squares of both, in units of that, sum to 1 at most. judged(share, chance) is the statistic with its limit
+/// if that share is not replayed and `chance` is what is left for the statistic. Equation (10).
+template <class Judged>
+Statistic most_favourable(const std::string& name, const Share& share, const Judged& judged) {
+  constexpr int steps = 8;
+  Statistic best{name, 0, 0};
+  for (int k = 0; k <= steps; ++k) {
+    const double off = static_cast<double>(k) / steps;
+    const double at = share.estimate + off * share.uncertainty;
+    if (at < 0 && k < steps) continue;  // no share is negative
+    const Statistic x = judged(std::clamp(at, 0.0, 1.0), std::sqrt(1 - off * off));
+    if (k == 0 || best.limit == 0 || x.value * best.limit < best.value * x.limit) {
+      best.value = x.value, best.limit = x.limit;
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+double share_not_replayed(const Expected& expected) {
+  if (expected.replays.empty()) return 1;
+  std::vector<ErrorPlace> places;
+  const std::vector<Sample> samples = samples_of(expected, places);
+  return samples.empty() ? 1 : share_not_replayed(samples, expected.dtype, Scatter(places)).upper();
+}
+
+double share_predicted(const Expected& expected) {
+  if (expected.replays.empty()) return 0;
+  const std::vector<double>& shift = expected.replays.front().shift;
+  Index right = 0, all = 0;
+  for (Index at = 0; at < static_cast<Index>(shift.size()); ++at) {
+    if (!std::isfinite(shift[at])) continue;
+    ++all;
+    right += expected.dumped->values[at] == round_to(expected.value[at] + shift[at], expected.dtype);
+  }
+  return all > 0 ? static_cast<double>(right) / static_cast<double>(all) : 0;
+}
+
+double variance_beside_replay(const Expected& expected, Index at, double share) {
+  const double spacing = ulp(expected.value[at], expected.dtype);
+  return left(variances(expected, at), share) + spacing * spacing / 12;
+}
+
+std::vector<Statistic> replay_statistics(const Expected& expected) {
+  if (expected.replays.empty()) return {};
+  std::vector<ErrorPlace> places;
+  const std::vector<Sample> samples = samples_of(expected, places);
+  if (samples.empty()) return {};
+  const Share share = share_not_replayed(samples, expected.dtype, Scatter(places));
+  if (!(share.upper() < 1)) return {};
+  // Elements of which a replay says what they are, and where they are.
+  const double usual = std::clamp(share.estimate + share.uncertainty / 2, 0.0, 1.0);
+  std::vector<Sample> telling;
+  std::vector<ErrorPlace> where;
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    const Sample& s = samples[i];
+    if (chance_to_differ(s.value + s.shift, left(s.variances, usual), expected.dtype) > most_doubt) continue;
+    telling.push_back(s);
+    where.push_back(places[i]);
+  }
+  if (2 * telling.size() < samples.size()) {
+    const Scatter scatter(places);
+    Statistic spread = most_favourable("replayed spread", share, [&](double not_replayed, double chance) {
+      std::vector<double> square;
+      for (const Sample& s : samples) {
+        const double error = s.got - s.value - s.shift;
+        square.push_back(error * error / (left(s.variances, not_replayed) + s.spacing * s.spacing / 12));
+      }
+      const double value = mean(square);
+      return Statistic{"", value, 1 + model_slack + chance * scatter.of(ones(square), square, value)};
+    });
+    return {{spread.name, std::sqrt(spread.value), std::sqrt(spread.limit)}};
+  }
+  const Scatter scatter(where);
+  return {most_favourable("unreplayed", share, [&](double not_replayed, double chance) {
+    std::vector<double> differs, expected_to, excess;
+    for (const Sample& s : telling) {
+      const double replayed = s.value + s.shift;
+      differs.push_back(s.got != round_to(replayed, expected.dtype));
+      expected_to.push_back(chance_to_differ(replayed, left(s.variances, not_replayed), expected.dtype));
+      excess.push_back(differs.back() - expected_to.back());
+    }
+    return Statistic{"", mean(differs),
+                     mean(expected_to) + chance * scatter.of(ones(excess), excess, mean(excess))};
+  })};
+}
+
+}  // namespace attest

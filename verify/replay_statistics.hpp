@@ -1,0 +1,26 @@
+// What remains of a tensor's errors once the roundings of stored operands are known.
+#pragma once
+
+#include <vector>
+
+#include "verify/statistics.hpp"
+
+namespace attest {
+
+/// Of the first of expected.replays; at most one of two:
+/// unreplayed: share of the values that differ from the exact sum of the operands as stored, rounded.
+/// replayed spread: of outputs whose elements show more than that: root mean square of what is left of the
+/// errors / its predicted standard deviation.
+/// Empty where there is no replay, or where it does not say enough. Derivation: docs/statistics.md, "Replay".
+std::vector<Statistic> replay_statistics(const Expected& expected);
+
+/// Upper limit of the share of the roundings that the first of expected.replays does not tell; 1 without one.
+double share_not_replayed(const Expected& expected);
+
+/// Share of the elements that are what the first of expected.replays gives, rounded; 0 without one.
+double share_predicted(const Expected& expected);
+
+/// Of the error of an element beside the roundings that are told. Equation (7).
+double variance_beside_replay(const Expected& expected, Index at, double share_not_replayed);
+
+}  // namespace attest

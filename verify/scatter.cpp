@@ -1,0 +1,98 @@
+// How far the mean of a tensor's errors may be from its expectation, from their own scatter.
+#include "verify/scatter.hpp"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "verify/student.hpp"
+
+namespace attest {
+namespace {
+
+constexpr double false_alarm = 2e-8;  // of one statistic
+constexpr double least_freedom = 7;   // below, Student's quantile is too large to be of use
+
+/// Elements whose errors may be alike, by cluster: those of a row, of a column.
+std::vector<Index> rows_of(std::span<const ErrorPlace> places) {
+  std::vector<Index> cluster;
+  for (const ErrorPlace& s : places) cluster.push_back(s.row);
+  return cluster;
+}
+std::vector<Index> columns_of(std::span<const ErrorPlace> places) {
+  std::vector<Index> cluster;
+  for (const ErrorPlace& s : places) cluster.push_back(s.column);
+  return cluster;
+}
+/// Of values that are alike, or so close that they round alike.
+std::vector<Index> values_of(std::span<const ErrorPlace> places) {
+  std::vector<Index> order(places.size()), cluster(places.size());
+  std::iota(order.begin(), order.end(), Index{0});
+  const auto size = [&](Index i) { return places[i].stored; };
+  std::sort(order.begin(), order.end(), [&](Index a, Index b) { return size(a) < size(b); });
+  Index last = 0;
+  for (std::size_t k = 0; k < order.size(); ++k) {
+    if (k > 0 && size(order[k]) != size(order[k - 1])) ++last;
+    cluster[order[k]] = last;
+  }
+  return cluster;
+}
+
+/// Student's quantile. From 1000 degrees of freedom on it is the normal one, to 1 %.
+double quantile(double freedom) {
+  static std::array<std::atomic<double>, 1001> known{};
+  std::atomic<double>& q = known[static_cast<std::size_t>(std::min(freedom, 1000.0))];
+  if (q == 0) q = student_quantile(static_cast<Index>(std::min(freedom, 1000.0)), false_alarm);
+  return q;
+}
+
+/// A weighted mean of independent clusters of samples, and how far it may be from its expectation. Equations
+/// (3) and (4).
+double scatter(std::span<const double> weight, std::span<const double> deviation,
+               std::span<const Index> cluster) {
+  const Index count = *std::max_element(cluster.begin(), cluster.end()) + 1;
+  std::vector<double> weights(count), sums(count);
+  for (std::size_t i = 0; i < cluster.size(); ++i) {
+    weights[cluster[i]] += weight[i];
+    sums[cluster[i]] += weight[i] * deviation[i];
+  }
+  double total = 0, squares = 0, variance = 0;
+  for (Index c = 0; c < count; ++c) {
+    total += weights[c];
+    squares += weights[c] * weights[c];
+    variance += sums[c] * sums[c];
+  }
+  const double clusters = total * total / squares, freedom = std::floor(clusters) - 1;
+  if (!(freedom >= least_freedom)) return std::numeric_limits<double>::infinity();
+  const double error = std::sqrt(variance * clusters / (clusters - 1)) / total;
+  return quantile(freedom) * error;
+}
+
+}  // namespace
+
+double weighted_mean(std::span<const double> weight, std::span<const double> x) {
+  double sum = 0, total = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    sum += weight[i] * x[i];
+    total += weight[i];
+  }
+  return total > 0 ? sum / total : 0;
+}
+
+Scatter::Scatter(std::span<const ErrorPlace> places)
+    : clusterings_{rows_of(places), columns_of(places), values_of(places)} {}
+
+double Scatter::of(std::span<const double> weight, std::span<const double> x, double mean) const {
+  std::vector<double> deviation(x.begin(), x.end());
+  for (double& value : deviation) value -= mean;
+  double largest = 0;
+  for (const auto& clusters : clusterings_) {
+    largest = std::max(largest, scatter(weight, deviation, clusters));
+  }
+  return largest;
+}
+
+}  // namespace attest
