@@ -1,16 +1,27 @@
-// The native arithmetic of the forward pass: vectors of Real, and scores in base 2.
+// The native arithmetic of both passes: vectors of Real, and scores in base 2.
 #pragma once
 
 #include "tiled/scores.hpp"
 
 namespace attest::tiled::ATTEST_TILED_LEVEL {
 
+/// What there is of a tile when a pass gives notice of it: scores, then weights, then what they were added
+/// to.
+enum class Stage { scores, weights, sums };
+
+/// An arithmetic that nobody watches: tiled/traced.cpp copies tiles where notice of them is given.
+struct Unwatched {
+  template <class... Tile>
+  ATTEST_ALWAYS_INLINE void notice(Stage, const Tile&...) const {}
+};
+
 /// Whatever rounds in the forward pass goes through an arithmetic, so that another one (tiled/emulated.cpp)
 /// can round elsewhere in the same algorithm.
 template <class R>
-struct Native {
+struct Native : Unwatched {
   using Real = R;
   static constexpr Index tile = key_tile, longest_tile = longest_key_tile;
+  static constexpr Index grid = 1;          // tiles begin and end at multiples of it
   static constexpr bool takes_all = false;  // as in ScoreTile
   static constexpr bool sums_tiles_apart =
       false;  // weights of a tile are added up before they join the row sum

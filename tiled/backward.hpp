@@ -3,7 +3,7 @@
 // panels of the task only: dQ stays in the cache, and dK and dV are sums that belong to the caller.
 #pragma once
 
-#include "tiled/scores.hpp"
+#include "tiled/arithmetic.hpp"
 
 namespace attest::tiled::ATTEST_TILED_LEVEL {
 
@@ -36,8 +36,8 @@ struct BackwardPanel {
   Rows<Real> q_rows{}, d_o_rows{};
   bool has_empty_rows = false;
 
-  BackwardPanel(const Head<Real>& head, Index first_row, Index rows, Pieces<Real>& pieces)
-      : tile(head, first_row, rows) {
+  BackwardPanel(const ScoreTile<Real>& tile_, Pieces<Real>& pieces) : tile(tile_) {
+    const Head<Real>& head = tile.head;
     const Index most_rows = most_panel_rows<Real>(head.queries);
     const Index d = padded_columns(head.q), e = padded_columns(head.v);
     q = pieces.take(d * most_rows);
@@ -57,35 +57,39 @@ struct BackwardTask {
   RowTiles of_head;
   Index count;  // of panels
   BackwardPanel<Real> panels[panels_of_backward];
-  Real *s, *ds, *slope;   // S^T, P^T; dP^T, dS^T; softcap': [longest_key_tile, rows]
+  Real *s, *ds, *slope;   // S^T, P^T; dP^T, dS^T; softcap': [longest_tile, rows]
   Real *k_copy, *v_copy;  // of tiles that cannot be read in place
 
-  BackwardTask(const Head<Real>& head, Index first_row, Index rows, Real* memory)
+  template <class Arithmetic>
+  BackwardTask(const Arithmetic& arithmetic, const Head<Real>& head, Index first_row, Index rows,
+               Real* memory)
       : pieces{memory},
         of_head(row_panels<Real>(head.queries)),
         count(least(rows / of_head.rows + (rows % of_head.rows != 0),
                     of_head.count - first_row / of_head.rows)),
-        panels{panel(head, first_row, rows, 0), panel(head, first_row, rows, 1),
-               panel(head, first_row, rows, 2), panel(head, first_row, rows, 3)} {
-    const Index most_rows = most_panel_rows<Real>(head.queries);
-    s = pieces.take(longest_key_tile * most_rows);
-    ds = pieces.take(longest_key_tile * most_rows);
-    slope = pieces.take(head.spec.softcap != 0 ? longest_key_tile * most_rows : 0);
-    k_copy = pieces.take(longest_key_tile * padded_columns(head.k));
-    v_copy = pieces.take(longest_key_tile * padded_columns(head.v));
+        panels{panel(head, first_row, rows, arithmetic.takes_all, 0),
+               panel(head, first_row, rows, arithmetic.takes_all, 1),
+               panel(head, first_row, rows, arithmetic.takes_all, 2),
+               panel(head, first_row, rows, arithmetic.takes_all, 3)} {
+    const Index most_rows = most_panel_rows<Real>(head.queries), longest_tile = arithmetic.longest_tile;
+    s = pieces.take(longest_tile * most_rows);
+    ds = pieces.take(longest_tile * most_rows);
+    slope = pieces.take(head.spec.softcap != 0 ? longest_tile * most_rows : 0);
+    k_copy = pieces.take(longest_tile * padded_columns(head.k));
+    v_copy = pieces.take(longest_tile * padded_columns(head.v));
   }
 
  private:
-  BackwardPanel<Real> panel(const Head<Real>& head, Index first_row, Index rows, Index n) {
+  BackwardPanel<Real> panel(const Head<Real>& head, Index first_row, Index rows, bool takes_all, Index n) {
     const Index first = n * of_head.rows;
     const Index rows_of_panel = n + 1 < count ? of_head.rows : n < count ? rows - first : 0;
-    return {head, first_row + first, rows_of_panel, pieces};
+    return {{head, first_row + first, rows_of_panel, takes_all}, pieces};
   }
 };
 
 template <class Real>
 Index backward_scratch(const Head<Real>& head) {
-  return BackwardTask<Real>(head, 0, 0, nullptr).pieces.used;
+  return BackwardTask<Real>(Native<Real>{}, head, 0, 0, nullptr).pieces.used;
 }
 
 /// 8: load Q_i, dO_i, lse_i; 4: delta = rowsum(dO o O); dQ_i = 0.
@@ -167,9 +171,10 @@ void add_empty_rows(const BackwardHead<Real>& x, const BackwardPanel<Real>& pane
 }
 
 /// Lines 10 to 16: one tile of keys, to which panel.tile has moved.
-template <class Real>
-void differentiate(const BackwardHead<Real>& x, const BackwardPanel<Real>& panel, const Rows<Real>& k,
-                   const Rows<Real>& v, Real* dk, Real* dv, const BackwardTask<Real>& own) {
+template <class Arithmetic, class Real = typename Arithmetic::Real>
+void differentiate(const Arithmetic& arithmetic, const BackwardHead<Real>& x,
+                   const BackwardPanel<Real>& panel, const Rows<Real>& k, const Rows<Real>& v, Real* dk,
+                   Real* dv, const BackwardTask<Real>& own) {
   constexpr Index w = lanes<Real>;
   constexpr NativeProducts<Real> products;
   const ScoreTile<Real>& tile = panel.tile;
@@ -179,7 +184,8 @@ void differentiate(const BackwardHead<Real>& x, const BackwardPanel<Real>& panel
 
   tile.multiply_queries(products, k, head.q.columns, panel.q, own.s);     // 10: S = Q K^T
   tile.multiply_queries(products, v, head.v.columns, panel.d_o, own.ds);  // 13: dP = dO V^T
-  for (Index lane = 0; lane < tile.vectors; ++lane) {                     // 11: P; 14: dS
+  arithmetic.notice(Stage::scores, panel, own, dk, dv);
+  for (Index lane = 0; lane < tile.vectors; ++lane) {  // 11: P; 14: dS
     if (tile.is_whole && !panel.has_empty_rows) {
       weights_and_gradients<Real, false>(panel, lane, own, x.ds);
     } else {
@@ -188,6 +194,7 @@ void differentiate(const BackwardHead<Real>& x, const BackwardPanel<Real>& panel
       weights_and_gradients<Real, true>(panel, lane, own, x.ds);
     }
   }
+  arithmetic.notice(Stage::weights, panel, own, dk, dv);
   tile.for_rectangles([&](Index first, Index vectors, Index key, Index keys) ATTEST_INLINE_LAMBDA {
     const Index i = first * w, depth = least(i + vectors * w, tile.rows) - i, j = tile.first_key + key;
     multiply<Real, Operand::plain>({depth, own.s + key * n + i, n, d_o.data + i * d_o.stride, d_o.stride,
@@ -198,15 +205,16 @@ void differentiate(const BackwardHead<Real>& x, const BackwardPanel<Real>& panel
                                    keys, d_columns / w);  // 16: dK += dS^T Q
   });
   accumulate_rows<Real>(products, tile, own.ds, nullptr, k, panel.dq, d_columns);  // 15: dQ += dS K
+  arithmetic.notice(Stage::sums, panel, own, dk, dv);
 }
 
 /// Rows [first_row, first_row + rows) of dq, ds and delta, rows as in backward_tiles; their shares of
 /// dK [Sk, padded D], without the scale, and of dV [Sk, padded E] are added, for every key in the order of
 /// the rows.
-template <class Real>
-void backward(const Head<Real>& head, const BackwardHead<Real>& x, Index first_row, Index rows, Real* dk,
-              Real* dv, Real* scratch) {
-  BackwardTask<Real> own(head, first_row, rows, scratch);
+template <class Arithmetic, class Real = typename Arithmetic::Real>
+void backward(const Arithmetic& arithmetic, const Head<Real>& head, const BackwardHead<Real>& x,
+              Index first_row, Index rows, Real* dk, Real* dv, Real* scratch) {
+  BackwardTask<Real> own(arithmetic, head, first_row, rows, scratch);
   const Index d_columns = padded_columns(head.q);
   bool meets_all_keys = false;
   for (Index n = 0; n < own.count; ++n) {
@@ -215,16 +223,18 @@ void backward(const Head<Real>& head, const BackwardHead<Real>& x, Index first_r
         meets_all_keys || (own.panels[n].has_empty_rows && head.spec.empty_row != EmptyRow::zero);
   }
 
-  const Index end = meets_all_keys ? head.keys : visible_keys(head, first_row + rows - 1).last;
-  Index j = meets_all_keys ? 0 : visible_keys(head, first_row).first;
-  for (Index keys; j < end; j += keys) {  // 6
-    keys = end - j <= longest_key_tile ? end - j : key_tile;
+  const KeyRange range = meets_all_keys
+                             ? KeyRange{0, head.keys}
+                             : keys_of_part(head, {first_row, rows}, arithmetic.tile, arithmetic.grid);
+  Index j = range.first;
+  for (Index keys; j < range.last; j += keys) {  // 6
+    keys = range.last - j <= arithmetic.longest_tile ? range.last - j : arithmetic.tile;
     const Rows<Real> k = readable_rows<Real>(head.k, j, keys, d_columns, own.k_copy);  // 7
     const Rows<Real> v = unit_stride_rows<Real>(head.v, j, keys, own.v_copy);
     for (Index n = 0; n < own.count; ++n) {
       BackwardPanel<Real>& panel = own.panels[n];
       panel.tile.move_to(j, keys);
-      if (!panel.tile.is_empty) differentiate(x, panel, k, v, dk, dv, own);
+      if (!panel.tile.is_empty) differentiate(arithmetic, x, panel, k, v, dk, dv, own);
       if (meets_all_keys) add_empty_rows(x, panel, dk, dv);
     }
   }
@@ -236,6 +246,12 @@ void backward(const Head<Real>& head, const BackwardHead<Real>& x, Index first_r
       write_row(panel.dq + i * d_columns, scale, x.dq, panel.tile.first_row + i);
     }
   }
+}
+
+template <class Real>
+void native_backward(const Head<Real>& head, const BackwardHead<Real>& x, Index first_row, Index rows,
+                     Real* dk, Real* dv, Real* scratch) {
+  backward(Native<Real>{}, head, x, first_row, rows, dk, dv, scratch);
 }
 
 /// out[j, d] = factor * sum over the parts, in their order, of part[j * columns + d], for rows [first, last).

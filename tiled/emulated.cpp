@@ -94,7 +94,7 @@ struct EmulatedProducts {
 
 /// See Native for what the members are. Scores lack the factor `unit` to be exponents of 2.
 template <class R>
-struct Emulated {
+struct Emulated : Unwatched {
   using Real = R;
   static constexpr bool takes_all = true, sums_tiles_apart = true;
 
@@ -140,23 +140,6 @@ struct Emulated {
     return m;
   }
 };
-
-/// Rows [first, first + rows) of a head.
-template <class Real>
-Head<Real> rows_of(Head<Real> head, Index first, Index rows) {
-  for (Matrix<const Real>* x : {&head.q, &head.mask, &head.bias}) {
-    if (x->data) x->data = x->at(first, 0);
-  }
-  head.first_diagonal += first;
-  head.queries = rows;
-  return head;
-}
-template <class Real>
-ForwardHead<Real> rows_of(ForwardHead<Real> out, Index first) {
-  out.o.data = out.o.at(first, 0);
-  for (Column<Real>* x : {&out.lse, &out.m, &out.l}) x->data = x->at(first);
-  return out;
-}
 
 /// One tile of queries against one part of its keys.
 template <class Real>

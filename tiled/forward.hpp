@@ -135,6 +135,7 @@ void attend(const Arithmetic& arithmetic, Normalisation normalisation, Panel<Rea
   const Index n = tile.stride();
 
   tile.multiply_queries(arithmetic.qk, k, tile.head.q.columns, panel.q, own.s);  // 8: S = Q K^T
+  arithmetic.notice(Stage::scores, panel, own);
 
   for (Index x = 0; x < tile.vectors; ++x) {  // 9: m, P, l
     const KeyRange keys = tile.some[x];
@@ -158,8 +159,11 @@ void attend(const Arithmetic& arithmetic, Normalisation normalisation, Panel<Rea
     }
   }
 
+  arithmetic.notice(Stage::weights, panel, own);
+
   if (is_deferred) {  // 10: O = diag(factor) O + P V
     accumulate_rows(arithmetic.pv, tile, own.s, own.factor, v, panel.o, own.o_stride);
+    arithmetic.notice(Stage::sums, panel, own);
     return;
   }
   clear(own.pv, tile.rows * own.o_stride);  // or O = diag(factor) O + diag(share) P V
@@ -269,7 +273,8 @@ void forward(const Arithmetic& arithmetic, const Head<Real>& head, const Forward
 template <class Real>
 void native_forward(const Head<Real>& head, const ForwardHead<Real>& out, const RowTask& task,
                     Real* scratch) {
-  forward(Native<Real>{}, head, out, task, keys_of_part(head, task, key_tile, 1), scratch);
+  const Native<Real> native;
+  forward(native, head, out, task, keys_of_part(head, task, native.tile, native.grid), scratch);
 }
 
 }  // namespace attest::tiled::ATTEST_TILED_LEVEL

@@ -50,6 +50,23 @@ ForwardHead<Real> forward_head(const Outputs<Real>& out, Index h) {
   return {matrix(out.o, h), column(out.lse, h), column(out.m, h), column(out.l, h)};
 }
 
+/// Rows [first, first + rows) of a head.
+template <class Real>
+Head<Real> rows_of(Head<Real> head, Index first, Index rows) {
+  for (Matrix<const Real>* x : {&head.q, &head.mask, &head.bias}) {
+    if (x->data) x->data = x->at(first, 0);
+  }
+  head.first_diagonal += first;
+  head.queries = rows;
+  return head;
+}
+template <class Real>
+ForwardHead<Real> rows_of(ForwardHead<Real> out, Index first) {
+  out.o.data = out.o.at(first, 0);
+  for (Column<Real>* x : {&out.lse, &out.m, &out.l}) x->data = x->at(first);
+  return out;
+}
+
 /// Results of the forward pass that own their memory.
 template <class Real>
 struct ForwardTensors {

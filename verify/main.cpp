@@ -19,6 +19,7 @@
 #include "verify/program.hpp"
 #include "verify/progress.hpp"
 #include "verify/report.hpp"
+#include "verify/trace_command.hpp"
 #include "verify/verify_case.hpp"
 
 namespace {
@@ -148,6 +149,20 @@ void add_common_options(CLI::App& command, Options& options) {
       ->type_name("[=FILE]");
 }
 
+void add_trace_options(CLI::App& command, TraceOptions& options) {
+  const auto add = [&](const char* name, auto& value, const char* meaning, const char* form) {
+    command.add_option(name, value, meaning)->capture_default_str()->type_name(form);
+  };
+  add("--shape", options.shape, "Queries, keys, widths of q and of v", "SQxSKxDxE");
+  add("--tile", options.tile, "Query rows and keys of a tile", "ROWSxKEYS");
+  add("--causal", options.causal, "top_left, bottom_right or none", "NAME");
+  command.add_flag("--backward", options.backward, "The gradients, too");
+  add("--seed", options.seed, "Of the random inputs", "N");
+  add("--digits", options.digits, "Of every number; 17: all", "N");
+  add("-o,--output", options.output, "Standard output without it", "FILE");
+  command.footer("Exit status: 0, or 2 if an option is wrong or FILE cannot be written.");
+}
+
 int run(std::vector<std::string> arguments) {
   CLI::App app("attest: is an attention kernel as accurate as its arithmetic allows?", "attest");
   Options options;
@@ -178,6 +193,10 @@ int run(std::vector<std::string> arguments) {
   describing->add_option("NAME", names, "Operations whose datasets and keys are shown")->type_name("");
   describing->footer("Exit status: 0, or 2 if there is no such operation.");
 
+  TraceOptions tracing_options;
+  CLI::App* tracing = app.add_subcommand("trace", "Write a small attention tile by tile, as JSON");
+  add_trace_options(*tracing, tracing_options);
+
   try {
     arguments = with_json_value(std::move(arguments));
     std::ranges::reverse(arguments);  // as CLI11 wants them
@@ -192,6 +211,7 @@ int run(std::vector<std::string> arguments) {
   }
   if (comparing->parsed()) return compare(options);
   if (describing->parsed()) return show_ops(names);
+  if (tracing->parsed()) return trace(tracing_options);
   return verifying->parsed() ? verify(options) : inspect(options);
 }
 
