@@ -1,6 +1,6 @@
 # Runs the usual commands; cmake and its presets do the work. Each target sets up what it needs.
 
-.PHONY: verify test sanitize bench tidy format check-format clean
+.PHONY: verify test browser-test sanitize bench tidy format check-format clean
 
 sources = git ls-files '*.hpp' '*.cpp'
 
@@ -15,6 +15,12 @@ test:
 	cmake --preset release
 	cmake --build --preset release
 	ctest --preset release
+
+browser-test: ## the interactive pages in a headless browser
+	cmake/setup.sh browser
+	cmake --preset release
+	cmake --build --preset release --target attest
+	ctest --preset release -L browser
 
 sanitize: ## the tests once more, with assertions and sanitizers
 	cmake/setup.sh

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Sees to the packages that the build needs; the argument "developer" adds the tools for working on it.
+# Sees to the packages that the build needs; the argument "developer" adds the tools for working on it, "browser"
+# those that test the interactive pages.
 # Debian: installs what is missing as root, and otherwise prints how to. Elsewhere: prints what is needed.
 set -eu
 
@@ -7,6 +8,8 @@ packages="g++ cmake ninja-build libeigen3-dev libhdf5-dev catch2 libcli11-dev nl
   python3 python3-h5py python3-numpy"
 if [ "${1-}" = developer ]; then
   packages="$packages clang-format clang-tidy"
+elif [ "${1-}" = browser ]; then
+  packages="$packages chromium chromium-driver python3-selenium fonts-wqy-zenhei"
 fi
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
@@ -15,6 +18,7 @@ This is no Debian, so install these with the package manager at hand:
   a C++20 compiler with OpenMP, CMake >= 3.25, Ninja, HDF5 (C library), CLI11, nlohmann-json
   for the tests: Eigen 3, Catch2 (2.13 or 3), Python 3 with h5py and numpy
   for developers: clang-format and clang-tidy
+  for the interactive pages: Chromium, its driver, Python's selenium and a Chinese font
 then build without make:
   cmake --preset release && cmake --build --preset release && ctest --preset release
 END

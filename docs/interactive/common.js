@@ -26,10 +26,13 @@ const Language = {
   },
 };
 
-/** Keeps the state in the address, so that it can be linked to. */
+let remembering = 0;
+
+/** Keeps the state in the address, so that it can be linked to; not at every notch of a slider that moves. */
 function remember(state) {
   for (const [key, value] of Object.entries({...state, lang: Language.now})) address.set(key, value);
-  history.replaceState(null, "", "#" + address);
+  clearTimeout(remembering);
+  remembering = setTimeout(() => history.replaceState(null, "", "#" + address), 250);
 }
 
 /** A new element: element("td", {class: "x"}, "text" or elements). */
