@@ -48,7 +48,8 @@ class Recorder {
       BackwardStep& x = trace.backward.emplace_back(
           BackwardStep{located(tile, own.s), {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}});
       for (Index i = 0; i < tile.rows; ++i) {
-        x.lse.push_back(panel.lse[i] * ln_2<double>);
+        const double lse = panel.lse[i];  // in base 2, infinite where the row is empty
+        x.lse.push_back(lse == infinity<double> ? -lse : lse * ln_2<double>);
         x.delta.push_back(panel.delta[i]);
       }
       x.dp = transposed(tile, own.ds, 1);

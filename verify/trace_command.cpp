@@ -1,6 +1,8 @@
 // Runs a small attention through tiled/traced.hpp and writes its steps as JSON (docs/trace_json.md).
 #include "verify/trace_command.hpp"
 
+#include <algorithm>
+#include <cassert>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>

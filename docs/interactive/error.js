@@ -63,7 +63,8 @@ function drawChart(curves) {
   const count = ERRORS.lengths.length;
   const xOf = (n) => left + (n / (count - 1)) * (width - left - right);
   const yOf = (y) => top + ((high - Math.log10(y)) / (high - low)) * (height - top - bottom);
-  const drawing = element("svg", {viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": Language.text("chart")});
+  const drawing = element("svg",
+    {viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": Language.text("chart")});
   const line = (x1, y1, x2, y2, name) => drawing.append(element("line", {x1, y1, x2, y2, class: name}));
   const word = (x, y, text, anchor) => drawing.append(element("text", {x, y, "text-anchor": anchor}, text));
   const every = Math.ceil((high - low) / 9);
@@ -105,7 +106,7 @@ function fillChoices() {
     if (key === "output") continue;
     $(key).replaceChildren(...values.map((value) => {
       const names = Language.text("names");
-      const option = element("option", {value}, key === "sums" && value !== "tensor_core" ? names["sums_" + value] : names[value]);
+      const option = element("option", {value}, names[value]);
       if (key === "sums") option.disabled = !exists({...state, sums: value});
       return option;
     }));

@@ -12,7 +12,7 @@ const TEXT = {
     output: "Output", length: "Keys:",
     names: {
       float32: "float32", float16: "float16", bfloat16: "bfloat16", float8_e4m3fn: "float8 e4m3",
-      tensor_core: "tensor core", sums_float32: "float32", sums_float16: "float16",
+      tensor_core: "tensor core",
       normal: "normal", large: "large scores", spiky: "one key each", "near uniform": "nearly uniform",
       cancelling: "cancelling",
     },
@@ -21,7 +21,8 @@ const TEXT = {
       large: "Scores go into the hundreds: few weights are not 0, and the error of the exponent counts.",
       spiky: "Every query resembles one key, which takes most of the weight.",
       "near uniform": "All weights are nearly equal and v is near 1: sums are long and their terms have one sign.",
-      cancelling: "Large terms of alternating sign in q·k and in P V: errors are those of the terms, not of the result.",
+      cancelling: "Large terms of alternating sign in q·k and in P V: errors are those of the terms, " +
+        "not of the result.",
     },
     about_sums: {
       float32: "Every addition is rounded to float32.",
@@ -53,7 +54,7 @@ const TEXT = {
     output: "输出", length: "键数：",
     names: {
       float32: "float32", float16: "float16", bfloat16: "bfloat16", float8_e4m3fn: "float8 e4m3",
-      tensor_core: "张量核心", sums_float32: "float32", sums_float16: "float16",
+      tensor_core: "张量核心",
       normal: "正态", large: "大分数", spiky: "各对一键", "near uniform": "近乎均匀", cancelling: "相互抵消",
     },
     about_input: {

@@ -54,7 +54,8 @@ function table(name, values, options) {
     ...(options.columns || []).map((x) => element("th", {scope: "col"}, x)));
   const caption = element("caption", {class: "math"});
   caption.innerHTML = options.label ?? name;
-  return element("table", {"data-name": name, class: `${options.tint || "tile"} ${options.isNew ? "new" : ""}`},
+  const kinds = [options.tint || "tile", options.isNew ? "new" : "", values[0].length > 5 ? "wide" : ""];
+  return element("table", {"data-name": name, class: kinds.filter(Boolean).join(" ")},
     caption, ...(options.columns ? [element("thead", {}, head)] : []), element("tbody", {}, ...body));
 }
 
@@ -111,22 +112,25 @@ function backwardCards(trace, x) {
   const rows = names("q", x.row, x.rows), keys = names("k", x.key, x.keys);
   const hidden = (i, j) => !x.sees[i][j];
   const tile = (name, label, options = {}) => table(name, x[name], {rows, columns: keys, hidden, label, ...options});
-  const pair = (name, heads, tint) => [
-    table(name + "_before", x[name + "_before"], {rows: heads, tint, label: `<i>d${name[1].toUpperCase()}</i><sub>old</sub>`}),
-    table(name, x[name], {rows: heads, tint, label: `<i>d${name[1].toUpperCase()}</i>`, isNew: true})];
+  const operand = (name, heads, tint, label) => table(name, tint === "row" ? slice(trace[name], x.row, x.rows)
+    : slice(trace[name], x.key, x.keys), {rows: heads, tint, label});
+  const pair = (name, heads, tint, label) => [
+    table(name + "_before", x[name + "_before"], {rows: heads, tint, label: `${label}<sub>old</sub>`}),
+    table(name, x[name], {rows: heads, tint, label, isNew: true})];
   return [
     card("recomputed", "<i>P</i> = e<sup><i>S</i> − lse</sup>", null, tile("s", "<i>S</i>"),
       table("lse", column(x.lse), {rows, tint: "row", label: "lse"}),
       tile("p", "<i>P</i>", {weight: (i, j) => x.p[i][j], isNew: true})),
     card("gradient_v", `<i>dV</i>${J} += <i>P</i>${T} <i>dO</i>${I}`, null,
-      table("do", slice(trace.do, x.row, x.rows), {rows, tint: "row", label: `<i>dO</i>${I}`}), ...pair("dv", keys, "key")),
-    card("gradient_s", `<i>dP</i> = <i>dO</i>${I} <i>V</i>${J}${T}, &nbsp; <i>dS</i> = <i>P</i> ∘ (<i>dP</i> − <i>δ</i>)`,
+      operand("do", rows, "row", `<i>dO</i>${I}`), ...pair("dv", keys, "key", "<i>dV</i>")),
+    card("gradient_s",
+      `<i>dP</i> = <i>dO</i>${I} <i>V</i>${J}${T}, &nbsp; <i>dS</i> = <i>P</i> ∘ (<i>dP</i> − <i>δ</i>)`,
       "delta_note", tile("dp", "<i>dP</i>"), table("delta", column(x.delta), {rows, tint: "row", label: "<i>δ</i>"}),
       tile("ds", "<i>dS</i>", {isNew: true})),
     card("gradient_q", `<i>dQ</i>${I} += <i>dS</i> <i>K</i>${J}`, null,
-      table("k", slice(trace.k, x.key, x.keys), {rows: keys, tint: "key", label: `<i>K</i>${J}`}), ...pair("dq", rows, "row")),
+      operand("k", keys, "key", `<i>K</i>${J}`), ...pair("dq", rows, "row", "<i>dQ</i>")),
     card("gradient_k", `<i>dK</i>${J} += <i>dS</i>${T} <i>Q</i>${I}`, null,
-      table("q", slice(trace.q, x.row, x.rows), {rows, tint: "row", label: `<i>Q</i>${I}`}), ...pair("dk", keys, "key")),
+      operand("q", rows, "row", `<i>Q</i>${I}`), ...pair("dk", keys, "key", "<i>dK</i>")),
   ];
 }
 

@@ -92,6 +92,7 @@ function drawLegend(skipped, isBackward) {
     sample({fill: "url(#hatch)"}, Language.text("legend_masked")),
     sample({stroke: "var(--soft)", "stroke-dasharray": "2 2"}, Language.text("legend_skipped", skipped)),
   ];
-  if (!isBackward) items.push(sample({fill: "var(--event-tint)", stroke: "var(--event)"}, Language.text("legend_event")));
+  const event = {fill: "var(--event-tint)", stroke: "var(--event)"};
+  if (!isBackward) items.push(sample(event, Language.text("legend_event")));
   return items;
 }

@@ -2,7 +2,8 @@
 "use strict";
 
 /** "row 3" or "rows 3–5", of count rows from first on; the same for keys. */
-const rangeText = (one, many, first, count) => (count === 1 ? `${one} ${first}` : `${many} ${first}–${first + count - 1}`);
+const rangeText = (one, many, first, count) =>
+  (count === 1 ? `${one} ${first}` : `${many} ${first}–${first + count - 1}`);
 const zhRange = (noun, first, count) => `${noun} ${count === 1 ? first : `${first}–${first + count - 1}`}`;
 
 const TEXT = {
@@ -48,7 +49,6 @@ const TEXT = {
     scores: "Scores", rows: "What each row keeps", weights: "Weights", accumulator: "Accumulator",
     result: "Result", recomputed: "Weights, computed anew", gradient_v: "Gradient of V",
     gradient_s: "Gradient of the scores", gradient_q: "Gradient of Q", gradient_k: "Gradient of K",
-    before: "before", after: "after", row_sum: "row sum", maximum: "max", row: "row",
     rows_note: "A factor below 1 rescales; 0 where there was nothing before.",
     delta_note: "δ = row sum of dO ∘ O, from the forward pass.",
   },
@@ -87,7 +87,6 @@ const TEXT = {
     scores: "分数", rows: "每行保留的量", weights: "权重", accumulator: "累加器",
     result: "结果", recomputed: "重新算出的权重", gradient_v: "V 的梯度",
     gradient_s: "分数的梯度", gradient_q: "Q 的梯度", gradient_k: "K 的梯度",
-    before: "之前", after: "之后", row_sum: "行和", maximum: "最大值", row: "行",
     rows_note: "小于 1 的因子表示重新缩放；之前没有内容时为 0。",
     delta_note: "δ = dO ∘ O 的行和，来自前向。",
   },
