@@ -158,7 +158,6 @@ void attend(const Arithmetic& arithmetic, Normalisation normalisation, Panel<Rea
       add_tile(arithmetic, panel, x, m, l, own);
     }
   }
-
   arithmetic.notice(Stage::weights, panel, own);
 
   if (is_deferred) {  // 10: O = diag(factor) O + P V

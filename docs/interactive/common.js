@@ -26,6 +26,9 @@ const Language = {
   },
 };
 
+// A link to another state of the same page.
+window.addEventListener("hashchange", () => location.reload());
+
 let remembering = 0;
 
 /** Keeps the state in the address, so that it can be linked to; not at every notch of a slider that moves. */

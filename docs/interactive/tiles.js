@@ -51,7 +51,11 @@ function table(name, values, options) {
       return cell;
     })));
   const head = element("tr", {}, element("td", {class: "corner"}),
-    ...(options.columns || []).map((x) => element("th", {scope: "col"}, x)));
+    ...(options.columns || []).map((x) => {
+      const cell = element("th", {scope: "col"});
+      cell.innerHTML = x;
+      return cell;
+    }));
   const caption = element("caption", {class: "math"});
   caption.innerHTML = options.label ?? name;
   const kinds = [options.tint || "tile", options.isNew ? "new" : "", values[0].length > 5 ? "wide" : ""];
@@ -71,6 +75,7 @@ function card(title, formula, note, ...operands) {
 }
 
 const O = "<i>O</i>", I = "<sub><i>i</i></sub>", J = "<sub><i>j</i></sub>", T = "<sup>T</sup>";
+const KEPT = ["<i>m</i><sub>old</sub>", "<i>m</i>", "factor", "<i>l</i><sub>old</sub>", "<i>l</i>"];
 const column = (values) => values.map((x) => [x]);
 
 function forwardCards(trace, x) {
@@ -86,7 +91,7 @@ function forwardCards(trace, x) {
     card("rows", "<i>m</i> = max(<i>m</i><sub>old</sub>, row max <i>S</i>), " +
       "factor = e<sup><i>m</i><sub>old</sub> − <i>m</i></sup>, <i>l</i> = factor · <i>l</i><sub>old</sub> + Σ<i>P</i>",
       "rows_note",
-      table("state", state, {rows, columns: ["m old", "m", "factor", "l old", "l"], tint: "row", label: "",
+      table("state", state, {rows, columns: KEPT, tint: "row", label: "",
         event: (i, j) => event(i) && (j === 1 || j === 2)})),
     card("weights", "<i>P</i> = e<sup><i>S</i> − <i>m</i></sup>", null,
       table("p", x.p, {rows, columns: keys, hidden, weight: (i, j) => x.p[i][j], label: "<i>P</i>", isNew: true})),
@@ -119,13 +124,14 @@ function backwardCards(trace, x) {
     table(name, x[name], {rows: heads, tint, label, isNew: true})];
   return [
     card("recomputed", "<i>P</i> = e<sup><i>S</i> − lse</sup>", null, tile("s", "<i>S</i>"),
-      table("lse", column(x.lse), {rows, tint: "row", label: "lse"}),
+      table("lse", column(x.lse), {rows, columns: [""], tint: "row", label: "lse"}),
       tile("p", "<i>P</i>", {weight: (i, j) => x.p[i][j], isNew: true})),
     card("gradient_v", `<i>dV</i>${J} += <i>P</i>${T} <i>dO</i>${I}`, null,
       operand("do", rows, "row", `<i>dO</i>${I}`), ...pair("dv", keys, "key", "<i>dV</i>")),
     card("gradient_s",
       `<i>dP</i> = <i>dO</i>${I} <i>V</i>${J}${T}, &nbsp; <i>dS</i> = <i>P</i> ∘ (<i>dP</i> − <i>δ</i>)`,
-      "delta_note", tile("dp", "<i>dP</i>"), table("delta", column(x.delta), {rows, tint: "row", label: "<i>δ</i>"}),
+      "delta_note", tile("dp", "<i>dP</i>"),
+      table("delta", column(x.delta), {rows, columns: [""], tint: "row", label: "<i>δ</i>"}),
       tile("ds", "<i>dS</i>", {isNew: true})),
     card("gradient_q", `<i>dQ</i>${I} += <i>dS</i> <i>K</i>${J}`, null,
       operand("k", keys, "key", `<i>K</i>${J}`), ...pair("dq", rows, "row", "<i>dQ</i>")),

@@ -23,7 +23,8 @@ const TEXT = {
     keyboard: "Keyboard: ← → one step, Home and End to the ends, Space to play or pause, F and B for the forward and " +
       "the backward pass. Tab reaches every control; on a slider the arrow keys move the slider.",
     source: "Data: <code>attest trace</code> (docs/interactive/make.py). The scores are natural; " +
-      "the engine itself works in powers of 2.",
+      "the engine itself works in powers of 2. Its backward pass walks over tiles of queries outside, as the forward " +
+      "pass does; on a GPU the loops often change places, and the sums stay the same.",
     map: (visited, skipped) => `Map of the scores: ${visited} tiles are computed, ${skipped} are skipped.`,
     legend_now: "this tile", legend_weight: "weight", legend_masked: "masked",
     legend_skipped: (n) => `skipped (${n})`, legend_event: "rescaled",
@@ -66,7 +67,8 @@ const TEXT = {
     position: (n, count) => `第 ${n} 步，共 ${count} 步`,
     keyboard: "键盘：← → 前后一步，Home 与 End 跳到两端，空格播放或暂停，F 与 B 切换前向与反向。" +
       "Tab 可到达每个控件；焦点在滑块上时，方向键移动滑块。",
-    source: "数据：<code>attest trace</code>（docs/interactive/make.py）。分数以自然底数给出；引擎内部以 2 为底。",
+    source: "数据：<code>attest trace</code>（docs/interactive/make.py）。分数以自然底数给出；引擎内部以 2 为底。" +
+      "它的反向与前向一样以查询块为外层循环；GPU 上两层循环常常对调，求得的和相同。",
     map: (visited, skipped) => `分数总图：计算 ${visited} 块，跳过 ${skipped} 块。`,
     legend_now: "当前块", legend_weight: "权重", legend_masked: "被掩去",
     legend_skipped: (n) => `跳过（${n})`, legend_event: "重新缩放",
