@@ -51,7 +51,7 @@ const TEXT = {
     result: "Result", recomputed: "Weights, computed anew", gradient_v: "Gradient of V",
     gradient_s: "Gradient of the scores", gradient_q: "Gradient of Q", gradient_k: "Gradient of K",
     rows_note: "A factor below 1 rescales; 0 where there was nothing before.",
-    delta_note: "δ = row sum of dO ∘ O, from the forward pass.",
+    delta_note: "δ = row sum of dO ∘ o, once for each row.",
   },
   zh: {
     title: "逐块看注意力",
@@ -90,6 +90,6 @@ const TEXT = {
     result: "结果", recomputed: "重新算出的权重", gradient_v: "V 的梯度",
     gradient_s: "分数的梯度", gradient_q: "Q 的梯度", gradient_k: "K 的梯度",
     rows_note: "小于 1 的因子表示重新缩放；之前没有内容时为 0。",
-    delta_note: "δ = dO ∘ O 的行和，来自前向。",
+    delta_note: "δ = dO ∘ o 的行和，每行只算一次。",
   },
 };

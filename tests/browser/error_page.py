@@ -4,6 +4,12 @@ import json
 from page_test import ERROR, HOME, PAGES, RIGHT, PageTest
 
 
+def number(text):
+    digits = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
+    return None if text == "none" else float(
+        text.replace("\u00a0·\u00a010", "e").translate(digits).replace(" %", "e-2"))
+
+
 class Errors(PageTest):
     @classmethod
     def setUpClass(cls):
@@ -11,33 +17,31 @@ class Errors(PageTest):
         text = (PAGES / "data" / "error.js").read_text()
         cls.data = json.loads(text[text.index("{"):text.rindex(";")])
 
-    def numbers(self):
-        """The numbers of the table by their names, to as many digits as they are shown with."""
-        texts = self.js("""return Object.fromEntries([...document.querySelectorAll("#numbers tr")]
-          .map((row) => [row.dataset.name, row.cells[1].textContent]))""")
-        digits = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
-        return {name: None if text == "none" else
-                float(text.replace("\u00a0·\u00a010", "e").translate(digits).replace(" %", "e-2"))
-                for name, text in texts.items()}
-
     def choose(self, name, value):
         self.js("""const e = document.getElementById(arguments[0]);
           e.value = arguments[1];
           e.dispatchEvent(new Event("change"))""", name, value)
 
     def check_all_lengths(self, key, output):
+        """The numbers of the table at every length, to as many digits as they are shown with."""
         curves = self.data["curves"][key][output]
-        self.js("document.getElementById('length').focus()")
-        self.press(HOME)
-        for n, length in enumerate(self.data["lengths"]):
-            self.press(RIGHT) if n else None
+        found = self.js("""
+          const slider = document.getElementById("length");
+          return ERRORS.lengths.map((_, n) => {
+            slider.value = n;
+            slider.dispatchEvent(new Event("input"));
+            const rows = [...document.querySelectorAll("#numbers tr")];
+            return [document.getElementById("length-text").textContent,
+              Object.fromEntries(rows.map((row) => [row.dataset.name, row.cells[1].textContent]))];
+          })""")
+        for n, (length, (shown_length, texts)) in enumerate(zip(self.data["lengths"], found, strict=True)):
             with self.subTest(key=key, output=output, length=length):
-                self.assertEqual(self.text("length-text"), str(length))
-                shown_numbers = self.numbers()
+                self.assertEqual(shown_length, str(length))
+                shown = {name: number(text) for name, text in texts.items()}
                 for name in ("largest", "spread", "sigma", "probable", "rigorous"):
-                    self.assertEqual(shown_numbers[name], curves[name][n])
+                    self.assertEqual(shown[name], curves[name][n])
                 if curves["ratio"][n]:
-                    self.assertAlmostEqual(shown_numbers["ratio"] / curves["ratio"][n], 1, delta=0.051)
+                    self.assertAlmostEqual(shown["ratio"] / curves["ratio"][n], 1, delta=0.051)
 
     def test_the_numbers_are_those_of_the_data_at_every_length(self):
         self.browser.open(ERROR, "lang=en")
@@ -82,6 +86,8 @@ class Errors(PageTest):
         self.browser.open(ERROR, "lang=en")
         self.assertEqual(self.tab_through(8), ["tiles.html", "language", "element", "weights", "sums", "input",
                                                "output", "length"])
+        self.press(HOME, RIGHT)  # the slider has the focus
+        self.assertEqual(self.text("length-text"), "32")
 
     def test_it_is_no_wider_than_a_phone(self):
         for language in ("en", "zh"):
