@@ -1,6 +1,6 @@
 # Runs the usual commands; cmake and its presets do the work. Each target sets up what it needs.
 
-.PHONY: verify test browser-test sanitize bench tidy format check-format clean
+.PHONY: verify test browser-test sanitize bench docs tidy format check-format clean
 
 sources = git ls-files '*.hpp' '*.cpp'
 
@@ -34,6 +34,17 @@ bench: ## how fast attest::tiled is on this machine; renews docs/speed.md
 	cmake --build --preset release --target attest_bench
 	build/release/bench/attest_bench --json bench/results
 	bench/table.py
+
+docs: ## the site, in build/docs; open build/docs/index.html
+	cmake/setup.sh docs
+	cmake --preset release
+	cmake --build --preset release --target attest attest_lessons
+	/usr/bin/python3 docs/ops.py --check
+	/usr/bin/python3 docs/cli.py --check
+	/usr/bin/python3 docs/learn/sources.py --check
+	build/release/docs/learn/attest_lessons --check docs/learn/numbers
+	/usr/bin/python3 -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
+	/usr/bin/python3 docs/site/links.py build/docs --except interactive/
 
 tidy:
 	cmake/setup.sh developer

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sees to the packages that the build needs; the argument "developer" adds the tools for working on it, "browser"
-# those that test the interactive pages.
+# those that test the interactive pages, "docs" those that make the site.
 # Debian: installs what is missing as root, and otherwise prints how to. Elsewhere: prints what is needed.
 set -eu
 
@@ -10,6 +10,8 @@ if [ "${1-}" = developer ]; then
   packages="$packages clang-format clang-tidy"
 elif [ "${1-}" = browser ]; then
   packages="$packages chromium chromium-driver python3-selenium fonts-wqy-zenhei"
+elif [ "${1-}" = docs ]; then
+  packages="$packages python3-sphinx python3-myst-parser furo python3-matplotlib libjs-katex nodejs"
 fi
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
@@ -19,6 +21,7 @@ This is no Debian, so install these with the package manager at hand:
   for the tests: Eigen 3, Catch2 (2.13 or 3), Python 3 with h5py and numpy
   for developers: clang-format and clang-tidy
   for the interactive pages: Chromium, its driver, Python's selenium and a Chinese font
+  for the site: Sphinx, MyST-Parser, Furo, matplotlib, KaTeX in /usr/share/javascript/katex, Node.js
 then build without make:
   cmake --preset release && cmake --build --preset release && ctest --preset release
 END

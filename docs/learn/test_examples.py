@@ -1,0 +1,59 @@
+# The Python of docs/learn passes `attest verify`, prints what the pages show, and fails once a line of it is wrong.
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ATTEST = pathlib.Path(sys.argv.pop()).resolve()
+LEARN = pathlib.Path(__file__).resolve().parent
+# A mistake that is easily made, and the outputs that give it away.
+MISTAKES = {
+    "tiled_forward": {
+        "l = factor * l + p.sum(axis=1)": ("l = l + p.sum(axis=1)", {"o", "lse"}),
+        "acc = factor[:, None] * acc + p @ v[columns]": ("acc = acc + p @ v[columns]", {"o"}),
+        ">= ends[:, None]": ("> ends[:, None]", {"o", "lse"}),
+        "return i + keys - queries + 1": ("return i + 1", {"o", "lse"}),
+    },
+    "tiled_backward": {
+        "(dp - delta[rows, None])": ("dp", {"dq", "dk"}),
+        "scale * ds.T @ q[rows]": ("ds.T @ q[rows]", {"dk"}),
+        "dv[columns] += p.T": ("dv[columns] = p.T", {"dv"}),
+    },
+}
+
+
+def verify(name, source, folder):
+    """(status, text) of the verdict on what the program writes."""
+    program = pathlib.Path(folder) / f"{name}.py"
+    program.with_stem("tiled_forward").write_text((LEARN / "tiled_forward.py").read_text())
+    program.write_text(source)
+    subprocess.run([sys.executable, program, f"{name}.h5"], cwd=folder, check=True)
+    run = subprocess.run([ATTEST, "verify", f"{name}.h5"], cwd=folder, capture_output=True, text=True)
+    return run.returncode, run.stdout + run.stderr
+
+
+class Examples(unittest.TestCase):
+    def test_they_pass_and_print_what_the_pages_show(self):
+        for name in MISTAKES:
+            with self.subTest(name), tempfile.TemporaryDirectory() as folder:
+                source = (LEARN / f"{name}.py").read_text()
+                self.assertLess(source.count("\n"), 100)
+                status, text = verify(name, source, folder)
+                self.assertEqual(status, 0, text)
+                self.assertEqual(text, (LEARN / f"{name}.verdict.txt").read_text())
+
+    def test_mistakes_fail_in_the_outputs_that_they_reach(self):
+        for name, mistakes in MISTAKES.items():
+            source = (LEARN / f"{name}.py").read_text()
+            for right, (wrong, outputs) in mistakes.items():
+                with self.subTest(wrong), tempfile.TemporaryDirectory() as folder:
+                    self.assertEqual(source.count(right), 1)
+                    status, text = verify(name, source.replace(right, wrong), folder)
+                    self.assertEqual(status, 1, text)
+                    failed = {line.split(":")[0].strip() for line in text.splitlines() if "beyond the bound" in line}
+                    self.assertEqual(failed, outputs, text)
+
+
+if __name__ == "__main__":
+    unittest.main()
