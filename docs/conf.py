@@ -15,6 +15,7 @@ language = "en"
 extensions = ["myst_parser", "matplotlib.sphinxext.plot_directive", "katex", "debian_furo"]
 exclude_patterns = ["interfaces"]  # fragments that docs/ops.py puts into docs/ops
 nitpicky = True
+smartquotes = False  # -- and quotes mean what they are
 highlight_language = "none"
 
 myst_enable_extensions = ["dollarmath"]
@@ -54,7 +55,8 @@ def copy_interactive(app, exception):
     """Pages that are HTML already stay as they are."""
     source = DOCS / "interactive"
     if exception is None and app.builder.format == "html" and source.is_dir():
-        shutil.copytree(source, pathlib.Path(app.outdir) / "interactive", dirs_exist_ok=True)
+        shutil.copytree(source, pathlib.Path(app.outdir) / "interactive", dirs_exist_ok=True,
+                        ignore=shutil.ignore_patterns("*.py", "__pycache__"))
 
 
 def forget_figures(app):

@@ -88,12 +88,12 @@ void backward(Numbers& numbers) {
   }
   std::string& flops = numbers["backward.exercise_flops"];
   constexpr double n = 4096, d = 64;
-  print(
-      flops,
-      "N = 4096, D = 64, one head, in Gflop: forward 4 N^2 D = %.2f, backward 10 N^2 D = %.2f, ratio %.1f\n",
-      4 * n * n * d / 1e9, 10 * n * n * d / 1e9, 10.0 / 4);
-  print(flops, "with P read from memory instead: 8 N^2 D = %.2f, and %.0f MiB more to read\n",
-        8 * n * n * d / 1e9, n * n * 2 / mib);
+  print(flops,
+        "N = 4096, D = 64, one head, in Gflop\nforward    4 N^2 D = %5.2f\nbackward  10 N^2 D = %5.2f, %.1f "
+        "times as much\n",
+        4 * n * n * d / 1e9, 10 * n * n * d / 1e9, 10.0 / 4);
+  print(flops, "P read     8 N^2 D = %5.2f, and %.0f MiB more to read\n", 8 * n * n * d / 1e9,
+        n * n * 2 / mib);
   // A row of lse = m + ln l in float16 moves every weight of the row by the same factor.
   std::string& shift = numbers["backward.exercise_lse"];
   for (const double error : {1e-3, 1e-2}) {

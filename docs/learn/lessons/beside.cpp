@@ -33,7 +33,7 @@ double dot(const Array<double, 3>& a, const Array<double, 3>& b) {
 void rope_and_rmsnorm(Numbers& numbers) {
   const Array<double, 3> q = head_of({{1, 2, 3, 4}}), k = head_of({{2, 0, -1, 1}});
   std::string& text = numbers["rope_and_rmsnorm.rope"];
-  print(text, "q = (1, 2, 3, 4), k = (2, 0, -1, 1), R = 4, theta = 10000: pairs (0, 2) and (1, 3)\n");
+  print(text, "q = (1, 2, 3, 4), k = (2, 0, -1, 1), pairs (0, 2) and (1, 3), theta = 10000\n");
   print(text, "    i     j   i - j        q . k    |q| after the turn\n");
   for (const auto& [i, j] : {std::pair(0.0, 0.0), {5.0, 3.0}, {105.0, 103.0}, {3.0, 5.0}, {105.0, 3.0}}) {
     const Array<double, 3> a = turned(q, i), b = turned(k, j);

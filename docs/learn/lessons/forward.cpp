@@ -42,8 +42,8 @@ void two_conventions(std::string& text) {
     print(text, "%4td  %g  %9.6f  %.4f  %9.5f    %.4f    %.4f  %9.5f\n", tile, m, l, factor, deferred, kept,
           1 / l, per_step);
   }
-  print(text, "\nat the end   deferred: o / l = %.6f   per step: o = %.6f   lse = m + ln l = %.6f\n",
-        deferred / l, per_step, m + std::log(l));
+  print(text, "\nat the end: deferred o / l = %.6f, per step o = %.6f, lse = %.6f\n", deferred / l, per_step,
+        m + std::log(l));
 }
 
 /// The engine, in both conventions, beside the reference.
@@ -51,10 +51,10 @@ void engine(std::string& text) {
   const Array<double, 3> q = random(1, 100, 16, 1), k = random(1, 150, 16, 2), v = random(1, 150, 16, 3);
   const AttentionInputs in{q.view(), k.view(), v.view(), {}, {}, {}, {}};
   const AttentionSpec spec = plain(Causal::bottom_right, 0.25);
-  print(text, "row 57 of 100, 150 keys, causal      o[0]       o[1]         m          l        lse\n");
+  print(text, "row 57              o[0]       o[1]         m          l        lse\n");
   const auto show = [&](const char* label, const Array<double, 3>& o, const Array<double, 2>& m,
                         const Array<double, 2>& l, const Array<double, 2>& lse) {
-    print(text, "%-32s %10.7f %10.7f %9.6f %10.6f %10.7f\n", label, o(0, 57, 0), o(0, 57, 1), m(0, 57),
+    print(text, "%-15s %10.7f %10.7f %9.6f %10.6f %10.7f\n", label, o(0, 57, 0), o(0, 57, 1), m(0, 57),
           l(0, 57), lse(0, 57));
   };
   Array<double, 3> o({1, 100, 16});
@@ -147,8 +147,8 @@ void tiled_forward(Numbers& numbers) {
   engine(numbers["tiled_forward.engine"]);
   std::string& extra = numbers["tiled_forward.exercise_divisions"];
   constexpr Index n = 8192, e = 128, tile = 64, tiles = n / tile;
-  print(extra, "one row of N = %td, E = %td, %td tiles of %td keys, beside its %td multiply-adds with V\n", n,
-        e, tiles, tile, n * e);
+  print(extra, "N = %td, E = %td, %td tiles of %td keys; multiply-adds with V: %td\n", n, e, tiles, tile,
+        n * e);
   print(extra, "deferred: %6td multiplications to rescale o, %6td to normalise it\n", tiles * e, e);
   print(extra, "per step: %6td multiplications to rescale o, %6td to scale what is added\n", tiles * e,
         tiles * e);
@@ -212,12 +212,12 @@ void split_keys(Numbers& numbers) {
   Array<double, 2> lse({1, 1});
   tiled::merge<double>(parts, {o.view(), lse.view(), {}, {}});
   for (std::size_t n = 0; n < shares.size(); ++n) {
-    print(text, "worker %zu: %td keys   o = %9.6f   lse = %9.6f   share e^(lse_n - lse) = %.6f\n", n,
-          shares[n].second, outputs[n](0, 0, 0), sums[n](0, 0), std::exp(sums[n](0, 0) - lse(0, 0)));
+    print(text, "worker %zu: %td keys  o = %9.6f  lse = %9.6f  e^(lse_n - lse) = %.6f\n", n, shares[n].second,
+          outputs[n](0, 0, 0), sums[n](0, 0), std::exp(sums[n](0, 0) - lse(0, 0)));
   }
-  print(text, "merged:            o = %9.6f   lse = %9.6f\n", o(0, 0, 0), lse(0, 0));
+  print(text, "merged:           o = %9.6f  lse = %9.6f\n", o(0, 0, 0), lse(0, 0));
   const auto [whole, of_all] = attend(0, 6);
-  print(text, "one worker:        o = %9.6f   lse = %9.6f\n", whole(0, 0, 0), of_all(0, 0));
+  print(text, "one worker:       o = %9.6f  lse = %9.6f\n", whole(0, 0, 0), of_all(0, 0));
 
   std::string& wrong = numbers["split_keys.exercise_average"];
   print(wrong, "mean of the two workers' o: %.6f   right: %.6f\n",
@@ -225,8 +225,8 @@ void split_keys(Numbers& numbers) {
   std::string& cost = numbers["split_keys.exercise_cost"];
   constexpr Index keys = 65536, d = 128;
   for (const Index splits : {1, 8, 64}) {
-    print(cost, "%2td workers: %5td keys each, K and V %8td elements, partial results %5td elements\n",
-          splits, keys / splits, 2 * keys * d, splits > 1 ? splits * (d + 1) : Index{0});
+    print(cost, "%2td workers: %5td keys each; elements: K and V %td, partial results %4td\n", splits,
+          keys / splits, 2 * keys * d, splits > 1 ? splits * (d + 1) : Index{0});
   }
 }
 
@@ -235,8 +235,7 @@ void heads_and_windows(Numbers& numbers) {
   constexpr Index queries = 32, n = 8192, d = 128;
   print(cache, "32 query heads, 8192 keys, D = E = 128, float16, one layer\n");
   for (const Index kv : {32, 8, 1}) {
-    print(cache,
-          "Hkv = %2td: %2td query heads share a key head, cache %4td MiB, head 13 reads key head %td\n", kv,
+    print(cache, "Hkv = %2td: %2td query heads a key head, cache %4td MiB, head 13 reads %td\n", kv,
           queries / kv, 2 * kv * n * d * 2 / 1048576, 13 / (queries / kv));
   }
 
@@ -273,9 +272,8 @@ void heads_and_windows(Numbers& numbers) {
   for (const Index length : {4096, 16384, 65536}) {
     const Covered c = count_tiles(window, length, 128),
                   full = count_tiles(plain(Causal::top_left, 1), length, 128);
-    print(counts,
-          "N = %5td, tiles of 128, window of 1024 keys: %4td tiles done, causal without window %6td\n",
-          length, c.part + c.all, full.part + full.all);
+    print(counts, "N = %5td: %4td tiles of 128 with a window of 1024 keys, %6td without\n", length,
+          c.part + c.all, full.part + full.all);
   }
 }
 

@@ -1,4 +1,5 @@
 // attest_lessons: writes the numbers of docs/learn, or checks that they are what the code computes.
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -14,6 +15,14 @@ namespace fs = std::filesystem;
 std::string content(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
+}
+
+std::size_t longest_line(const std::string& text) {
+  std::size_t longest = 0;
+  for (std::size_t begin = 0, end; (end = text.find('\n', begin)) != text.npos; begin = end + 1) {
+    longest = std::max(longest, end - begin);
+  }
+  return longest;
 }
 
 Numbers all_numbers() {
@@ -43,6 +52,8 @@ int main(int count, char** arguments) {
   const Numbers numbers = all_numbers();
   for (const auto& [name, text] : numbers) {
     const fs::path path = folder / (name + ".txt");
+    if (longest_line(text) > 80)
+      std::cerr << path.string() << " has a line of more than 80 characters\n", status = 1;
     if (content(path) == text) continue;
     if (only_checks) {
       std::cerr << path.string() << " is out of date; it would be\n" << text;

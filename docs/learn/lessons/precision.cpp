@@ -74,14 +74,14 @@ void two_keys(std::string& text) {
   for (const DType p_dtype : {DType::float16, DType::bfloat16}) {
     const double p = round_to(std::exp(-1.0), p_dtype);
     const double got = round_to(p / (1 + std::exp(-1.0)), DType::float16);
-    print(text, "e^-1 in %-8s = %.8f   o = %.8f   |error| = %.1e = %.2f bounds   %s\n", name(p_dtype), p, got,
+    print(text, "e^-1 in %-8s = %.6f  o = %.6f  |error| = %.1e = %.2f bounds  %s\n", name(p_dtype), p, got,
           std::abs(got - o), std::abs(got - o) / bound, std::abs(got - o) <= bound ? "pass" : "fail");
   }
 }
 
 void errors_by_length(std::string& text) {
-  print(text, "#  16 rows, D = 32, E = 8, inputs and o in the type: emulated kernel against its bounds\n");
-  print(text, "#  u is that of the type; figures are relative to the largest |o|\n");
+  print(text, "#  emulated kernel against its bounds: 16 rows, D = 32, E = 8\n");
+  print(text, "#  inputs and o in the type, u is its; figures relative to the largest |o|\n");
   print(text, "#type         N      u   worst-error   rms-error  its-bound  rigorous\n");
   for (const DType element : {DType::float16, DType::bfloat16, DType::float32}) {
     const Accumulator sums = element == DType::float32 ? plain_sum : ampere;
@@ -110,8 +110,8 @@ void errors_by_length(std::string& text) {
 /// Rounding of the weights only, in two conventions, for a row of N keys of which one leads by `lead`.
 void stored_weights(std::string& text) {
   print(text,
-        "relative rounding error of a stored weight: one of N equal keys, and one that is e^-12 of the "
-        "largest\n");
+        "relative rounding error of a weight when it is stored: one of N equal keys,\nand one that is e^-12 "
+        "of the largest\n");
   print(text, "%-14s %8s %12s %12s %12s\n", "format of P", "N", "p = 1/N", "p / p_max=1", "e^-12");
   for (const DType dtype : {DType::float16, DType::bfloat16, DType::float8_e4m3fn}) {
     for (const double n : {100.0, 100000.0}) {
@@ -133,7 +133,7 @@ void truncation(std::string& text) {
                           {"blocks of 8, 1 extra bit", {DType::float32, 8, 1}},
                           {"blocks of 16, 2 extra bits", {DType::float32, 16, 2}},
                           {"blocks of 32, 13 bits kept", {DType::float32, 32, -10}}};
-  print(text, "P V with v in [1, 2): mean of what the accumulator does to o, relative to o, in 2^-24\n");
+  print(text, "P V with v in [1, 2): mean error of o by accumulation, relative, in 2^-24\n");
   print(text, "%-28s", "accumulator");
   for (const Index keys : {256, 1024, 4096}) print(text, "   N = %4td", keys);
   text += "\n";
@@ -215,7 +215,7 @@ void low_precision(Numbers& numbers) {
   std::string& row_sum = numbers["low_precision.exercise_row_sum"];
   for (const DType dtype : {DType::float16, DType::bfloat16, DType::float8_e4m3fn}) {
     const double p = std::exp(-1.0), stored = round_to(p, dtype);
-    print(row_sum, "weights 1 and e^-1, the sum adds e^-1 rounded to %-14s lse off by %.1e\n",
+    print(row_sum, "weights 1, e^-1; the sum adds e^-1 in %-14s lse off by %.1e\n",
           (std::string(name(dtype)) + ":").c_str(), std::abs(std::log(1 + stored) - std::log(1 + p)));
   }
   std::string& verdict = numbers["low_precision.exercise_verdict"];

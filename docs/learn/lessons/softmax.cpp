@@ -21,15 +21,15 @@ void softmax_in_half(std::string& text, const char* label, const std::vector<dou
     p.push_back(half(std::exp(score - m)));
     l = half(l + p.back());
   }
-  print(text, "%-8s", label);
-  for (const double e : p) print(text, " %10.4g", e);
-  print(text, "   l = %8.4g   p =", l);
+  print(text, "%-9s", label);
+  for (const double e : p) print(text, " %9.4g", e);
+  print(text, "  l = %5.4g  p =", l);
   for (const double e : p) {
     const double quotient = half(e / l);
     if (std::isnan(quotient)) {
-      text += "      nan";  // without the sign, which differs between processors
+      text += "     nan";  // without the sign, which differs between processors
     } else {
-      print(text, " %8.5f", quotient);
+      print(text, " %7.5f", quotient);
     }
   }
   text += "\n";
@@ -55,8 +55,8 @@ Sum merged(Sum a, Sum b) {
 }
 
 void print_sum(std::string& text, const char* label, Sum x) {
-  print(text, "%-24s m = %g   l = %.6f   o = %10.6f", label, x.state.m, x.state.l, x.o);
-  print(text, "   o / l = %.6f   lse = %.6f\n", x.o / x.state.l, ref::log_sum_exp(x.state));
+  print(text, "%-20s m = %g  l = %.4f  o = %7.4f", label, x.state.m, x.state.l, x.o);
+  print(text, "  o/l = %.4f  lse = %.4f\n", x.o / x.state.l, ref::log_sum_exp(x.state));
 }
 
 }  // namespace
@@ -86,7 +86,7 @@ void safe_softmax(Numbers& numbers) {
     const View<const double, 1> row(shifted.data(), {3});
     const ref::SoftmaxState state = ref::safe_softmax(row);
     ref::softmax(row, state, 0, View<double, 1>(y.data(), {3}));
-    print(shift, "c = %5g: m = %5g  l = %.6f  p = %.6f %.6f %.6f   naive l = %g\n", c, state.m, state.l, y[0],
+    print(shift, "c = %5g: m = %5g  l = %.5f  p = %.5f %.5f %.5f  naive l = %g\n", c, state.m, state.l, y[0],
           y[1], y[2], ref::naive_softmax(row).l);
   }
 }
@@ -98,16 +98,16 @@ void split_softmax(Numbers& numbers) {
   print(text, "x = (1, 3, 2, 5), v = (10, 20, 30, 40)\n");
   print_sum(text, "a: keys 0 and 1", a);
   print_sum(text, "b: keys 2 and 3", b);
-  print_sum(text, "merge(a, b)", merged(a, b));
-  print_sum(text, "merge(b, a)", merged(b, a));
+  print_sum(text, "merge(a,b)", merged(a, b));
+  print_sum(text, "merge(b,a)", merged(b, a));
   print_sum(text, "all four at once", sum_of(row, 0, 4));
 
   const Sum x = sum_of(row, 0, 1), y = sum_of(row, 1, 2), z = sum_of(row, 3, 1);
   std::string& orders = numbers["split_softmax.orders"];
-  print_sum(orders, "merge(merge(x, y), z)", merged(merged(x, y), z));
-  print_sum(orders, "merge(x, merge(y, z))", merged(x, merged(y, z)));
-  print_sum(orders, "merge(merge(z, x), y)", merged(merged(z, x), y));
-  print_sum(orders, "merge(x, nothing)", merged(x, {ref::empty_softmax, NAN}));
+  print_sum(orders, "merge(merge(x,y),z)", merged(merged(x, y), z));
+  print_sum(orders, "merge(x,merge(y,z))", merged(x, merged(y, z)));
+  print_sum(orders, "merge(merge(z,x),y)", merged(merged(z, x), y));
+  print_sum(orders, "merge(x,nothing)", merged(x, {ref::empty_softmax, NAN}));
 
   const ref::SoftmaxState by_hand = ref::merge({2, 3}, {0, 5});
   print(numbers["split_softmax.exercise_merge"], "merge((2, 3), (0, 5)) = (%g, %.6f), lse = %.6f\n",
@@ -115,7 +115,7 @@ void split_softmax(Numbers& numbers) {
   const Sum normalised = merged({{ref::log_sum_exp(a.state), 1}, a.o / a.state.l},
                                 {{ref::log_sum_exp(b.state), 1}, b.o / b.state.l});
   std::string& normal = numbers["split_softmax.exercise_lse"];
-  print(normal, "merge((lse_a, 1, o_a / l_a), (lse_b, 1, o_b / l_b)): m = %.6f  l = %.6f  o = %.6f\n",
+  print(normal, "merge((lse_a, 1, o_a / l_a), (lse_b, 1, o_b / l_b)):\nm = %.6f   l = %.6f   o = %.6f\n",
         normalised.state.m, normalised.state.l, normalised.o);
   print(normal, "o / l = %.6f   lse = m + ln l = %.6f\n", normalised.o / normalised.state.l,
         ref::log_sum_exp(normalised.state));
@@ -151,7 +151,7 @@ void online_softmax(Numbers& numbers) {
     }
     double harmonic = 0;
     for (Index j = 1; j <= n; ++j) harmonic += 1 / static_cast<double>(j);
-    print(moves, "N = %4td: the maximum changes %.2f times in a random row; 1 + 1/2 + ... + 1/N = %.2f\n", n,
+    print(moves, "N = %4td: the maximum moves %.2f times; 1 + 1/2 + ... + 1/N = %.2f\n", n,
           static_cast<double>(changes) / rows, harmonic);
   }
   std::string& ascending = numbers["online_softmax.exercise_ascending"];

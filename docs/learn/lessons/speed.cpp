@@ -22,16 +22,14 @@ void speed(Numbers& numbers) {
 
   std::string& other = numbers["speed.exercise_exponentials"];
   for (const int width : {32, 64, 128}) {
-    print(other,
-          "D = E = %3d: %4d multiply-adds for each exponential; if one costs as much as 10, %.0f %% more\n",
-          width, 2 * width, 1000.0 / (2 * width));
+    print(other, "D = E = %3d: %3d multiply-adds an exponential; if it costs 10, %.0f %% more\n", width,
+          2 * width, 1000.0 / (2 * width));
   }
   std::string& half = numbers["speed.exercise_causal"];
   for (const double length : {77.0, 577.0, 4096.0}) {
     const double tile = 96, tiles = std::ceil(length / tile);
-    print(half,
-          "N = %4g: %2g tiles of 96 a side, %.3f of the products are needed, %.3f done if whole tiles are\n",
-          length, tiles, (length + 1) / (2 * length), (tiles + 1) / (2 * tiles));
+    print(half, "N = %4g, %2g tiles a side: of the products %.3f needed, %.3f in whole tiles\n", length,
+          tiles, (length + 1) / (2 * length), (tiles + 1) / (2 * tiles));
   }
 }
 

@@ -1,0 +1,90 @@
+# The checks of the site and of the teaching path find what they are there for.
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.argv.pop()  # the program attest, which the other scripts need
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def run(script, *arguments):
+    return subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
+
+
+class Links(unittest.TestCase):
+    def found(self, files, *arguments):
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in files.items():
+                path = pathlib.Path(folder) / name
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+            return run(ROOT / "docs" / "site" / "links.py", folder, *arguments).stderr
+
+    def test_good_links_pass(self):
+        other = '<h1 id="一">x</h1><a name="old"></a><img src="data:image/png;base64,">'
+        page = ('<a href="sub/b.html#%E4%B8%80"></a><a href="sub/b.html#old"></a><a href="https://elsewhere.example"></a>'
+                '<a href="#here"></a><p id="here"><link rel="stylesheet" href="c.css?v=1">')
+        self.assertEqual(self.found({"a.html": page, "sub/b.html": other, "c.css": "p { background: url(a.html) }"}), "")
+
+    def test_bad_links_are_named(self):
+        for page, complaint in {
+            '<a href="b.html"></a>': "a.html: b.html leads to no file",
+            '<img src="b.png">': "a.html: b.png leads to no file",
+            '<a href="#b"></a>': "a.html: #b leads to no element",
+            '<script src="https://cdn.example/x.js"></script>': "a.html loads https://cdn.example/x.js",
+            '<link rel="stylesheet" href="//cdn.example/x.css">': "a.html loads //cdn.example/x.css",
+            '<img src="http://cdn.example/x.png">': "a.html loads http://cdn.example/x.png",
+        }.items():
+            with self.subTest(page):
+                self.assertEqual(self.found({"a.html": page}).strip(), complaint)
+        for style in ("@import url('https://cdn.example/x.css')", '@import "https://cdn.example/x.css"'):
+            self.assertIn("c.css loads https://cdn.example/x.css", self.found({"a.html": "", "c.css": style}))
+
+    def test_a_folder_that_is_not_there_can_be_left_out(self):
+        page = {"a.html": '<a href="later/b.html"></a>'}
+        self.assertEqual(self.found(page, "--except", "later/"), "")
+        self.assertIn("leads to no file", self.found({**page, "later/c.html": ""}, "--except", "later/"))
+
+
+class Sources(unittest.TestCase):
+    def complaint(self, change):
+        """What sources.py says of a copy of the pages after a change."""
+        with tempfile.TemporaryDirectory() as folder:
+            root = pathlib.Path(folder)
+            shutil.copytree(ROOT / "docs" / "learn", root / "docs" / "learn")
+            for room in ("ref", "tiled", "verify"):
+                shutil.copytree(ROOT / room, root / room)
+            learn = root / "docs" / "learn"
+            change(learn)
+            return run(learn / "sources.py", "--check").stderr
+
+    def edit(self, name, old, new):
+        def change(learn):
+            text = (learn / name).read_text(encoding="utf-8")
+            self.assertIn(old, text)
+            (learn / name).write_text(text.replace(old, new), encoding="utf-8")
+        return change
+
+    def test_the_pages_as_they_are_pass(self):
+        self.assertEqual(self.complaint(lambda learn: None), "")
+
+    def test_what_falls_behind_is_named(self):
+        for change, part in (
+            (self.edit("backward.md", "too large by 0.01", "too large by 0.07"), "0.07 is in nothing"),
+            (self.edit("zh/backward.md", "偏大 0.01", "偏大 0.07"), "zh/backward.md: 0.07 is in nothing"),
+            (self.edit("zh/speed.md", "../numbers/speed.exercise_causal.txt", "../numbers/speed.intensity.txt"),
+             "zh/speed.md does not include what speed.md includes"),
+            (lambda learn: (learn / "zh" / "speed.md").unlink(), "zh/speed.md is missing"),
+            (lambda learn: (learn / "numbers" / "new.txt").write_text(""), "new.txt: no page shows it"),
+            (lambda learn: (learn / "numbers" / "speed.intensity.txt").unlink(), "there is no"),
+            (self.edit("speed.md", "# How fast is it, and why?", "# How fast?"), "sources.md is out of date"),
+        ):
+            with self.subTest(part):
+                self.assertIn(part, self.complaint(change))
+
+
+if __name__ == "__main__":
+    unittest.main()
