@@ -1,5 +1,5 @@
-# Sphinx extension: mends the style of Furo as Debian 12 packages it. There it lacks the dark colours of a reader who has
-# asked the system for them, and imports a style from the root of a web server, which a folder does not have.
+# Sphinx extension: mends the style of Furo as Debian 12 packages it. There it lacks the dark colours for a reader whose
+# system asks for them, and imports a style from the root of a web server, which a folder does not have.
 import pathlib
 import re
 import shutil
@@ -17,7 +17,8 @@ def mend(app, exception):
         text = text.replace(NORMALIZE, "normalize.css")
     if "prefers-color-scheme" not in text:
         colours = re.search(r'body\[data-theme="dark"\]\s*\{([^}]*--color-background-primary[^}]*)\}', text).group(1)
-        text += f'@media not print {{ @media (prefers-color-scheme: dark) {{ body[data-theme="auto"] {{{colours}}} }} }}\n'
+        rule = f'body[data-theme="auto"] {{{colours}}}'
+        text += f"@media not print {{ @media (prefers-color-scheme: dark) {{ {rule} }} }}\n"
     style.write_text(text, encoding="utf-8")
 
 

@@ -1,5 +1,5 @@
-# Sphinx extension: mathematics typeset by KaTeX while the site is built. Pages need neither scripts nor a network to show
-# it, and a formula that KaTeX does not accept is a warning.
+# Sphinx extension: mathematics typeset by KaTeX while the site is built. A page needs neither scripts nor a network to
+# show it, and a formula that KaTeX does not accept is a warning.
 import json
 import pathlib
 import subprocess
