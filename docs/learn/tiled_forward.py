@@ -13,7 +13,7 @@ import numpy as np
 
 # [attention]
 def causal_range(i, queries, keys):
-    """Row i sees the keys before this one: the last row sees all keys (bottom_right)."""
+    """Row i sees the keys before this one; the last row sees all keys (bottom_right)."""
     return i + keys - queries + 1
 
 
@@ -27,7 +27,7 @@ def attention(q, k, v, scale, query_tile=64, key_tile=48):
         m = np.full(len(ends), -np.inf)
         l = np.zeros(len(ends))
         acc = np.zeros((len(ends), v.shape[1]))
-        for j in range(0, min(keys, ends[-1]), key_tile):  # tiles behind are masked for every row: none
+        for j in range(0, min(keys, ends[-1]), key_tile):  # later tiles are masked for every row: none
             columns = slice(j, min(j + key_tile, keys))
             s = scale * q[rows] @ k[columns].T
             if columns.stop > ends[0]:  # masked for some row: part. Otherwise: all
