@@ -44,6 +44,11 @@ def adapt(app, name, text):
     text[0] = text[0].replace("](../data/device/README.md", "](device_data.md")
     if name.startswith("learn/zh/"):  # a line break between two Chinese characters is no space
         text[0] = re.sub(rf"(?<={CJK})\n(?={CJK})", "", text[0])
+    page = pathlib.Path(name).name + ".md"
+    if name.startswith("learn/") and (DOCS / "learn" / "zh" / page).exists():  # the same page in the other language
+        other = f"[English](../{page})" if name.startswith("learn/zh/") else f"[中文](zh/{page})"
+        title, rest = text[0].split("\n", 1)
+        text[0] = f"{title}\n\n{other}\n{rest}"
 
 
 def set_language(app, name, template, context, doctree):

@@ -59,6 +59,9 @@ def problems(site, absent):
                 yield f"{name}: {url} leads to no file"
             elif parts.fragment and target in pages and urllib.parse.unquote(parts.fragment) not in pages[target].ids:
                 yield f"{name}: {url} leads to no element"
+    for path in sorted(site.rglob("*.js")):
+        if re.search(r"^import\b", path.read_text(encoding="utf-8"), re.MULTILINE):
+            yield f"{path.relative_to(site)} imports a module, which browsers refuse to load from a folder"
     for path in sorted(site.rglob("*.css")):
         text = re.sub(r"/\*.*?\*/", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
         for url in re.findall(r"url\(\s*['\"]?([^'\")]+)|@import\s+['\"]([^'\"]+)", text):

@@ -43,6 +43,8 @@ class Links(unittest.TestCase):
         for style in ("@import url('https://cdn.example/x.css')", '@import "https://cdn.example/x.css"'):
             self.assertIn("c.css loads https://cdn.example/x.css", self.found({"a.html": "", "c.css": style}))
 
+        self.assertIn("c.js imports a module", self.found({"a.html": "", "c.js": "// x\nimport y from './y.js';"}))
+
     def test_a_folder_that_is_not_there_can_be_left_out(self):
         page = {"a.html": '<a href="later/b.html"></a>'}
         self.assertEqual(self.found(page, "--except", "later/"), "")
