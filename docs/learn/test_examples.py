@@ -7,6 +7,8 @@ import unittest
 
 ATTEST = pathlib.Path(sys.argv.pop()).resolve()
 LEARN = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(LEARN))
+sys.dont_write_bytecode = True
 # A mistake that is easily made, and the outputs that give it away.
 MISTAKES = {
     "tiled_forward": {
@@ -14,6 +16,11 @@ MISTAKES = {
         "acc = factor[:, None] * acc + p @ v[columns]": ("acc = acc + p @ v[columns]", {"o"}),
         ">= ends[:, None]": ("> ends[:, None]", {"o", "lse"}),
         "return i + keys - queries + 1": ("return i + 1", {"o", "lse"}),
+    },
+    "tiled_per_step": {
+        "added * own_l": ("own_l", {"o", "l"}),
+        "(kept * inverse)[:, None] * o": ("kept[:, None] * o", {"o"}),
+        "m[rows], l[rows] = m_new, l_new": ("m[rows], l[rows] = own_m, l_new", {"o", "m", "l"}),
     },
     "tiled_backward": {
         "(dp - delta[rows, None])": ("dp", {"dq", "dk"}),
@@ -25,10 +32,9 @@ MISTAKES = {
 
 def verify(name, source, folder):
     """(status, text) of the verdict on what the program writes."""
-    program = pathlib.Path(folder) / f"{name}.py"
-    program.with_stem("tiled_forward").write_text((LEARN / "tiled_forward.py").read_text())
-    program.write_text(source)
-    subprocess.run([sys.executable, program, f"{name}.h5"], cwd=folder, check=True)
+    program = {"__name__": name}
+    exec(compile(source, f"{name}.py", "exec"), program)
+    program["main"](f"{folder}/{name}.h5")
     run = subprocess.run([ATTEST, "verify", f"{name}.h5"], cwd=folder, capture_output=True, text=True)
     return run.returncode, run.stdout + run.stderr
 

@@ -7,10 +7,9 @@ Writes DUMP, which `attest verify DUMP` judges. Needs numpy and h5py.
 
 import sys
 
-import h5py
 import numpy as np
 
-from tiled_forward import attention, causal_range
+from tiled_forward import attention, causal_range, heads_of, inputs_of, write_dump
 
 
 # [backward]
@@ -40,26 +39,13 @@ def attention_backward(q, k, v, o, lse, d_o, scale, query_tile=64, key_tile=48):
 
 
 def main(path):
-    random = np.random.default_rng(1)
-    queries, keys, d, e, scale = 150, 130, 32, 24, 32**-0.5  # the first 20 rows see no key
-    q, k, v, d_o = (random.standard_normal((2, n, width)).astype(np.float16)
-                    for n, width in ((queries, d), (keys, d), (keys, e), (queries, e)))
+    scale, inputs = 32**-0.5, inputs_of(1, "q", "k", "v", "do")
     outputs = {name: [] for name in ("o", "lse", "dq", "dk", "dv")}
-    for head in zip(q, k, v, d_o):
-        in_double = [x.astype(np.float64) for x in head]
-        o, lse = attention(*in_double[:3], scale)
-        gradients = attention_backward(*in_double[:3], o, lse, in_double[3], scale)
-        for name, tensor in zip(outputs, (o, lse, *gradients)):
-            outputs[name].append(tensor.astype(np.float32 if name == "lse" else np.float16))
-    with h5py.File(path, "w") as file:
-        file.attrs["attest_format"] = 1
-        case = file.create_group("tiled_backward")
-        case.attrs["op"] = "attention"
-        case.create_group("spec").attrs.update(causal="bottom_right", scale=scale)
-        for name, tensor in {"q": q, "k": k, "v": v, "do": d_o}.items():
-            case[f"in/{name}"] = tensor[None]  # a batch of one
-        for name, heads in outputs.items():
-            case[f"out/{name}"] = np.array(heads)[None]
+    for q, k, v, d_o in heads_of(inputs):
+        o, lse = attention(q, k, v, scale)
+        for heads, tensor in zip(outputs.values(), (o, lse, *attention_backward(q, k, v, o, lse, d_o, scale))):
+            heads.append(tensor)
+    write_dump(path, "tiled_backward", scale, inputs, outputs)
 
 
 if __name__ == "__main__":

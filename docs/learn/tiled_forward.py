@@ -46,21 +46,35 @@ def attention(q, k, v, scale, query_tile=64, key_tile=48):
 # [end]
 
 
-def main(path):
-    random = np.random.default_rng(0)
-    queries, keys, d, e, scale = 150, 130, 32, 24, 32**-0.5  # the first 20 rows see no key
-    q, k, v = (random.standard_normal((2, n, width)).astype(np.float16)
-               for n, width in ((queries, d), (keys, d), (keys, e)))
-    heads = [attention(*(x[h].astype(np.float64) for x in (q, k, v)), scale) for h in range(2)]
-    o = np.array([head[0] for head in heads]).astype(np.float16)
-    lse = np.array([head[1] for head in heads]).astype(np.float32)
+def write_dump(path, name, scale, inputs, outputs):
+    """One case: inputs in float16, outputs[name] a list of heads. o and gradients are stored in float16 as well."""
     with h5py.File(path, "w") as file:
         file.attrs["attest_format"] = 1
-        case = file.create_group("tiled_forward")
+        case = file.create_group(name)
         case.attrs["op"] = "attention"
         case.create_group("spec").attrs.update(causal="bottom_right", scale=scale)
-        for name, tensor in {"in/q": q, "in/k": k, "in/v": v, "out/o": o, "out/lse": lse}.items():
-            case[name] = tensor[None]  # a batch of one
+        for port, tensor in inputs.items():
+            case[f"in/{port}"] = tensor[None]  # a batch of one
+        for port, heads in outputs.items():
+            case[f"out/{port}"] = np.array(heads)[None].astype(np.float32 if port in ("lse", "m", "l") else np.float16)
+
+
+def inputs_of(seed, *names):
+    """Two heads, widths 32 and 24; of 150 rows and 130 keys, so that the first 20 rows see no key."""
+    random = np.random.default_rng(seed)
+    shapes = dict(q=(2, 150, 32), k=(2, 130, 32), v=(2, 130, 24), do=(2, 150, 24))
+    return {name: random.standard_normal(shapes[name]).astype(np.float16) for name in names}
+
+
+def heads_of(inputs):
+    """The inputs of each head in double, so that all rounding is that of the outputs."""
+    return zip(*(tensor.astype(np.float64) for tensor in inputs.values()))
+
+
+def main(path):
+    scale, inputs = 32**-0.5, inputs_of(0, "q", "k", "v")
+    o, lse = zip(*(attention(*head, scale) for head in heads_of(inputs)))
+    write_dump(path, "tiled_forward", scale, inputs, dict(o=o, lse=lse))
 
 
 if __name__ == "__main__":
