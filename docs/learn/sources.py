@@ -3,7 +3,8 @@
 """usage: sources.py [--check]
 
 --check writes nothing and fails if the page is out of date. In either case it fails if
-  - a page includes what is not there, or nothing includes a file of docs/learn/numbers,
+  - a page includes a file or begins or ends at a line that is not there, or nothing includes a file of
+    docs/learn/numbers,
   - a decimal number or a percentage in the text of a page is in no file that the page includes,
   - the Chinese counterpart of a page is missing, or includes other things or in another order.
 """
@@ -50,6 +51,13 @@ def data_of(figure):
     return [path for path in sorted((LEARN / "numbers").glob("*.txt")) if f'"{path.stem}"' in text]
 
 
+def missing_lines(path, options):
+    """Where an include begins or ends and the file has no such line."""
+    text = path.read_text(encoding="utf-8")
+    lines = re.findall(r"^:(?:start|end)-(?:at|after|before): (.*)$", options, re.MULTILINE)
+    return [line for line in (line.strip('"') for line in lines) if line not in text]
+
+
 def prose(page):
     """The text of a page without blocks, formulas and code."""
     text = page.read_text(encoding="utf-8").partition("\n## Source")[0].partition("\n## 出处")[0]
@@ -78,6 +86,8 @@ def section(page, errors):
             errors.append(f"{page.relative_to(ROOT)}: there is no {path}")
             continue
         name = path.relative_to(ROOT)
+        errors += [f"{page.relative_to(ROOT)}: {name} has no line with {line!r}"
+                   for line in missing_lines(path, options)]
         if kind == "figure":
             data = data_of(path)
             files += data

@@ -82,6 +82,8 @@ class Sources(unittest.TestCase):
             (lambda learn: (learn / "zh" / "speed.md").unlink(), "zh/speed.md is missing"),
             (lambda learn: (learn / "numbers" / "new.txt").write_text(""), "new.txt: no page shows it"),
             (lambda learn: (learn / "numbers" / "speed.intensity.txt").unlink(), "there is no"),
+            (self.edit("tiled_forward.py", "# [attention]", "# [forward]"),
+             "tiled_forward.md: docs/learn/tiled_forward.py has no line with '# [attention]'"),
             (self.edit("speed.md", "# How fast is it, and why?", "# How fast?"), "sources.md is out of date"),
         ):
             with self.subTest(part):
