@@ -126,6 +126,10 @@ std::string escapes(const Power& power, const Effort& effort) {
 
 }  // namespace
 
+std::string table_of_faults(const Power& power, const Effort& effort) {
+  return "\n" + families(power) + "\n" + escapes(power, effort) + "\n";
+}
+
 std::string table_of(const Power& power, const Effort& effort, bool is_full) {
   std::string text = "\n" + families(power) + "\n" + honest(power) + "\n";
   if (is_full) text += escapes(power, effort) + "\n" + each_fault(power) + "\n";

@@ -20,6 +20,7 @@ std::vector<Setup> shapes() {
   add([](Setup& s) { s.keys = 83, s.spec.causal = Causal::bottom_right; });
   add([](Setup& s) { s.q_heads = 4, s.queries = 60, s.keys = 101, s.v_width = 48; });
   add([](Setup& s) { s.q_heads = 16, s.kv_heads = 4, s.queries = 1, s.keys = 200; });
+  add([](Setup& s) { s.queries = s.keys = 257, s.width = s.v_width = 64, s.spec.scale = 0.125; });
   return all;
 }
 
@@ -46,6 +47,9 @@ int run(const std::string& path, bool only_checks, bool prints_runs, Index seeds
     const Power power = measure(full, prints_runs);
     for (const std::string& alarm : power.false_alarms) std::cerr << "false alarm: " << alarm << '\n';
     has_markers &= replace_table(page, "<!-- table: attest_power -->", table_of(power, full, true));
+    const Effort uniform = uniform_effort();
+    has_markers &= replace_table(page, "<!-- table: attest_power, uniform inputs -->",
+                                 table_of_faults(measure(uniform, prints_runs), uniform));
   }
   if (!has_markers) {
     std::cerr << path << " has no markers for the tables\n";
@@ -84,13 +88,17 @@ Effort quick_effort() {
 Effort full_effort(Index seeds) {
   using emulate::Distribution;
   std::vector<Setup> honest = emulate::setups_with_features(DType::float16);
-  honest.push_back(shapes().front());
-  honest.push_back(shapes().back());
+  honest.push_back(shapes()[0]);
+  honest.push_back(shapes()[2]);
   return {shapes(),
           honest,
           {DType::float16, DType::bfloat16, DType::float32},
           {Distribution::normal, Distribution::unit, Distribution::uniform, Distribution::spiky},
           seeds};
+}
+
+Effort uniform_effort() {
+  return {shapes(), {}, {DType::float16, DType::bfloat16, DType::float32}, {emulate::Distribution::unit}, 1};
 }
 
 }  // namespace attest::faults

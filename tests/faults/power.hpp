@@ -45,6 +45,7 @@ struct Effort {
 };
 Effort quick_effort();
 Effort full_effort(Index seeds);
+Effort uniform_effort();  // faults only, on inputs in [0, 1)
 
 struct Power {
   std::vector<FaultTally> faults;  // in the order of all_families()
@@ -57,5 +58,6 @@ Power measure(const Effort& effort, bool prints_runs);
 
 /// The tables of docs/power.md.
 std::string table_of(const Power& power, const Effort& effort, bool is_full);
+std::string table_of_faults(const Power& power, const Effort& effort);
 
 }  // namespace attest::faults

@@ -134,7 +134,7 @@ TEST_CASE("the JSON report has the documented keys in the documented order") {
   CHECK(keys_of(o) == std::vector<std::string>{"name", "dtype", "shape", "verdict", "elements", "beyond",
                                                "beyond_rigorous", "where", "worst_ratio",
                                                "worst_rigorous_ratio", "at", "got", "want", "bound", "error",
-                                               "rms_ratio", "statistics"});
+                                               "rms_ratio", "statistics", "stored_operands", "predicted"});
   CHECK(o["shape"].dump() == "[2,3,77,64]");
   CHECK(o["at"].dump() == "[1,0,76,63]");
   CHECK(o["beyond"] == 3);

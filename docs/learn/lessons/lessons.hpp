@@ -34,8 +34,12 @@ void speed(Numbers& numbers);
 template <class... T>
 void print(std::string& text, const char* format, T... values) {
   std::array<char, 200> line{};
-  std::snprintf(line.data(), line.size(), format, values...);
-  text += line.data();
+  if constexpr (sizeof...(T) == 0) {
+    text += format;
+  } else {
+    std::snprintf(line.data(), line.size(), format, values...);
+    text += line.data();
+  }
 }
 
 /// One line: a label and the elements of a row.
