@@ -3,25 +3,11 @@
 #include <numbers>
 
 #include "verify/ops/attention_explanations.hpp"
+#include "verify/ops/attention_misreadings.hpp"
 #include "verify/ops/attention_problem.hpp"
 
 namespace attest {
 namespace {
-
-/// Query head h reads key/value head h mod Hkv: as many heads as there are queries, each a copy.
-struct ModuloHeads {
-  Array<double, 3> k, v;
-
-  explicit ModuloHeads(const AttentionInputs& in)
-      : k({in.q_heads(), in.keys(), in.qk_width()}), v({in.q_heads(), in.keys(), in.v_width()}) {
-    for (Index h = 0; h < in.q_heads(); ++h) {
-      for (Index j = 0; j < in.keys(); ++j) {
-        for (Index d = 0; d < in.qk_width(); ++d) k(h, j, d) = in.k(h % in.kv_heads(), j, d);
-        for (Index e = 0; e < in.v_width(); ++e) v(h, j, e) = in.v(h % in.kv_heads(), j, e);
-      }
-    }
-  }
-};
 
 /// The first `keys` keys of [H, S, D].
 View<const double, 3> first_keys(View<const double, 3> x, Index keys) {
@@ -108,14 +94,16 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected>) con
   if (in.bias) with_inputs("in/bias ignored", [](AttentionInputs& x) { x.bias = {}; });
   if (in.sink) with_inputs("in/sink ignored", [](AttentionInputs& x) { x.sink = {}; });
   if (in.alibi_slopes) with_inputs("ALiBi ignored", [](AttentionInputs& x) { x.alibi_slopes = {}; });
-  if (in.kv_heads() > 1 && in.group() > 1) {
-    std::vector<ModuloHeads> copies;  // answers are values: the copies may go
-    copies.reserve(1);
-    with_inputs("query head h reads key/value head h mod Hkv", [&](AttentionInputs& x) {
-      copies.clear();
-      copies.emplace_back(x);
-      x.k = copies.back().k.view(), x.v = copies.back().v.view();
-    });
+  for (const NamedMisreading& misreading : misreadings(right, in)) {
+    AttentionSpec seen = right;
+    if (misreading.needs_no_mask) {
+      seen.causal = Causal::none;
+      seen.window_left = seen.window_right = -1;
+    }
+    take(sampled_answers(misreading.name, seen, [&](AttentionInputs& x) {
+      misreading.apply(x);
+      if (misreading.needs_no_mask && misreading.name.starts_with("softcap")) x.mask = {};
+    }));
   }
   for (const Index tile : {16, 32, 64, 128}) {
     if (in.keys() <= tile) continue;
@@ -164,6 +152,13 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected>) con
       is_natural ? [](double m, double l) { return (m + std::log(l)) * std::numbers::log2e; }
                  : [](double m, double l) { return m + std::log(l); }));
   take(sampled_lse("lse without the maximum", [](double, double l) { return std::log(l); }));
+  const double unit = attention_.lse_unit;
+  if (right.scale != 0 && right.scale != 1) {
+    take(sampled_lse("lse with an unscaled maximum", [unit, scale = right.scale](double m, double l) {
+      return (m / scale + std::log(l)) * unit;
+    }));
+  }
+  take(sampled_lse("lse with its row sum in base 2", [](double m, double l) { return m + std::log2(l); }));
   take(sampled_lse("the maximum in place of lse", [](double m, double) { return m; }));
   take(sampled_lse("lse of the other sign", [](double m, double l) { return -m - std::log(l); }));
   return all;

@@ -179,7 +179,7 @@ std::vector<Decoy> AttentionProblem::sampled_gradients(const std::string& name,
 }
 
 std::vector<Decoy> AttentionProblem::sampled_lse(const std::string& name,
-                                                 double (*lse)(double m, double l)) const {
+                                                 const std::function<double(double m, double l)>& lse) const {
   Answers answers(name, case_);
   for (const Place& at : sample_rows(attention_.sequences)) {
     const Sequence& s = attention_.sequences[at.n];

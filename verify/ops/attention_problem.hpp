@@ -62,7 +62,8 @@ class AttentionProblem : public Problem {
   std::vector<Decoy> sampled_gradients(const std::string& name, const GradientMisreading& misread) const;
   void add_gradients(Answers& answers, const AttentionSpec& spec, const GradientMisreading& misread) const;
   /// lse from other statistics of its row.
-  std::vector<Decoy> sampled_lse(const std::string& name, double (*lse)(double m, double l)) const;
+  std::vector<Decoy> sampled_lse(const std::string& name,
+                                 const std::function<double(double m, double l)>& lse) const;
   std::vector<Decoy> sampled_means_of_v() const;
 
   const Case& case_;

@@ -1,0 +1,283 @@
+// Inputs of attention as kernels have misread them.
+#include "verify/ops/attention_misreadings.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <memory>
+#include <numbers>
+
+#include "core/array.hpp"
+
+namespace attest {
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr Index most_scores = Index{1} << 22, most_keys_for_tiles = 1024;
+
+/// Makes an array from inputs once for each sequence, and keeps it.
+template <int Rank>
+class Kept {
+ public:
+  using Make = std::function<Array<double, Rank>(const AttentionInputs&)>;
+  explicit Kept(Make make) : make_(std::move(make)) {}
+  View<const double, Rank> operator()(const AttentionInputs& in) const {
+    auto found = arrays_->find(in.q.data_handle());
+    if (found == arrays_->end()) found = arrays_->emplace(in.q.data_handle(), make_(in)).first;
+    return found->second.view();
+  }
+
+ private:
+  Make make_;
+  std::shared_ptr<std::map<const double*, Array<double, Rank>>> arrays_ =
+      std::make_shared<std::map<const double*, Array<double, Rank>>>();
+};
+
+/// [Hq, Sq, Sk] from f(h, i, j).
+template <class F>
+Array<double, 3> of_pairs(const AttentionInputs& in, const F& f) {
+  Array<double, 3> x({in.q_heads(), in.queries(), in.keys()});
+  for (Index h = 0; h < in.q_heads(); ++h) {
+    for (Index i = 0; i < in.queries(); ++i) {
+      for (Index j = 0; j < in.keys(); ++j) x(h, i, j) = f(h, i, j);
+    }
+  }
+  return x;
+}
+
+/// The vector of key j of head h is that of (head, key) = from(h, j); as many heads as `heads`.
+template <class From>
+Array<double, 3> of_keys(View<const double, 3> x, Index heads, const From& from) {
+  Array<double, 3> copy({heads, x.extent(1), x.extent(2)});
+  for (Index h = 0; h < heads; ++h) {
+    for (Index j = 0; j < x.extent(1); ++j) {
+      const auto [head, key] = from(h, j);
+      for (Index d = 0; d < x.extent(2); ++d) copy(h, j, d) = x(head, key, d);
+    }
+  }
+  return copy;
+}
+
+double capped(double x, double cap) {
+  return cap > 0 ? cap * std::tanh(x / cap) : x;
+}
+
+double product(const AttentionInputs& in, Index h, Index i, Index j) {
+  double sum = 0;
+  for (Index d = 0; d < in.qk_width(); ++d) sum += in.q(h, i, d) * in.k(in.kv_head(h), j, d);
+  return sum;
+}
+
+bool is_visible(const AttentionSpec& spec, const AttentionInputs& in, Index h, Index i, Index j) {
+  const Index at = diagonal(spec, in, i);
+  return (spec.causal == Causal::none || j <= at) && (spec.window_left < 0 || j >= at - spec.window_left) &&
+         (spec.window_right < 0 || j <= at + spec.window_right) && (!in.mask || in.mask(h, i, j) != 0);
+}
+
+class Misreadings {
+ public:
+  Misreadings(const AttentionSpec& spec, const AttentionInputs& in)
+      : spec_(spec), has_few_scores_(in.q_heads() * in.queries() * in.keys() <= most_scores) {}
+
+  std::vector<NamedMisreading> all;
+
+  void of_masks(const AttentionInputs& in);
+  void of_scores(const AttentionInputs& in);
+  void of_slopes_and_sinks(const AttentionInputs& in);
+  void of_heads(const AttentionInputs& in);
+  void of_values(const AttentionInputs& in);
+
+ private:
+  void add(const std::string& name, std::function<void(AttentionInputs&)> apply, bool needs_no_mask = false) {
+    all.push_back({name, needs_no_mask, std::move(apply)});
+  }
+  /// The bias has this added to it.
+  template <class F>
+  void add_to_bias(const std::string& name, F f, bool needs_no_mask = false) {
+    const Kept<3> bias([f](const AttentionInputs& x) {
+      return of_pairs(
+          x, [&](Index h, Index i, Index j) { return (x.bias ? x.bias(h, i, j) : 0) + f(x, h, i, j); });
+    });
+    add(
+        name, [bias](AttentionInputs& x) { x.bias = bias(x); }, needs_no_mask);
+  }
+  template <class F>
+  void mask(const std::string& name, F f, bool needs_no_mask = false) {
+    const Kept<3> kept([f](const AttentionInputs& x) {
+      return of_pairs(x, [&](Index h, Index i, Index j) { return f(x, h, i, j) ? 1.0 : 0.0; });
+    });
+    add(
+        name, [kept](AttentionInputs& x) { x.mask = kept(x); }, needs_no_mask);
+  }
+
+  AttentionSpec spec_;
+  bool has_few_scores_;
+};
+
+void Misreadings::of_masks(const AttentionInputs& in) {
+  if (!has_few_scores_) return;
+  if (in.mask) {
+    mask("in/mask the other way round",
+         [](const AttentionInputs& x, Index h, Index i, Index j) { return x.mask(h, i, j) == 0; });
+    mask("in/mask of another row: the one before", [](const AttentionInputs& x, Index h, Index i, Index j) {
+      return x.mask(h, std::max<Index>(i - 1, 0), j) != 0;
+    });
+  }
+  if (spec_.causal == Causal::none || spec_.window_left >= 0) return;
+  for (const Index tile : {16, 32, 64, 128}) {
+    if (in.keys() <= tile) continue;
+    mask(
+        "no causal mask within tiles of " + std::to_string(tile) + " on the diagonal",
+        [tile, spec = spec_](const AttentionInputs& x, Index h, Index i, Index j) {
+          const Index last_row = std::min(i / tile * tile + tile, x.queries()) - 1;
+          const Index last_key = diagonal(spec, x, last_row), end = (last_key / tile + 1) * tile;
+          return last_key >= 0 && j < end && (!x.mask || x.mask(h, i, j) != 0);
+        },
+        true);
+  }
+}
+
+void Misreadings::of_scores(const AttentionInputs& in) {
+  if (!has_few_scores_) return;
+  const double scale = spec_.scale, cap = spec_.softcap;
+  if (in.bias) {
+    for (const auto& [name, factor] : {std::pair{"in/bias multiplied by the scale", scale},
+                                       std::pair{"in/bias without log2(e), in base 2", std::numbers::ln2}}) {
+      if (factor == 1) continue;
+      add_to_bias(name, [f = factor](const AttentionInputs& x, Index h, Index i, Index j) {
+        const double b = x.bias(h, i, j);
+        return std::isfinite(b) ? (f - 1) * b : 0;
+      });
+    }
+    if (cap > 0) {
+      add_to_bias("in/bias before the softcap", [=](const AttentionInputs& x, Index h, Index i, Index j) {
+        const double b = x.bias(h, i, j), s = scale * product(x, h, i, j);
+        return std::isfinite(b) ? capped(s + b, cap) - capped(s, cap) - b : 0;
+      });
+    }
+  }
+  if (cap <= 0) return;
+  add_to_bias("softcap without its factor: x tanh(x / c)",
+              [=](const AttentionInputs& x, Index h, Index i, Index j) {
+                const double s = scale * product(x, h, i, j);
+                return s * std::tanh(s / cap) - capped(s, cap);
+              });
+  add_to_bias(
+      "softcap of masked keys: it came after the mask",
+      [=, spec = spec_](const AttentionInputs& x, Index h, Index i, Index j) {
+        return is_visible(spec, x, h, i, j) ? 0 : -cap - capped(scale * product(x, h, i, j), cap);
+      },
+      true);
+}
+
+void Misreadings::of_slopes_and_sinks(const AttentionInputs& in) {
+  const auto changed = [](View<const double, 1> x, auto f) {
+    Array<double, 1> copy({x.extent(0)});
+    for (Index h = 0; h < x.extent(0); ++h) copy(h) = f(x, h);
+    return copy;
+  };
+  const auto scaled = [&](double factor) {
+    return [=](View<const double, 1> x, Index h) { return factor * x(h); };
+  };
+  const auto reversed = [](View<const double, 1> x, Index h) { return x(x.extent(0) - 1 - h); };
+  const auto slopes = [&](const std::string& name, auto f) {
+    const Kept<1> kept([=](const AttentionInputs& x) { return changed(x.alibi_slopes, f); });
+    add(name, [kept](AttentionInputs& x) { x.alibi_slopes = kept(x); });
+  };
+  const auto sinks = [&](const std::string& name, auto f) {
+    const Kept<1> kept([=](const AttentionInputs& x) { return changed(x.sink, f); });
+    add(name, [kept](AttentionInputs& x) { x.sink = kept(x); });
+  };
+  if (in.alibi_slopes) {
+    slopes("ALiBi of the other sign", scaled(-1));
+    slopes("ALiBi without log2(e), in base 2", scaled(std::numbers::ln2));
+    if (in.q_heads() > 1) slopes("ALiBi slopes in the reverse order of heads", reversed);
+  }
+  if (in.sink) {
+    if (spec_.scale != 1) sinks("in/sink multiplied by the scale", scaled(spec_.scale));
+    sinks("in/sink without log2(e), in base 2", scaled(std::numbers::ln2));
+    if (in.q_heads() > 1) sinks("in/sink in the reverse order of heads", reversed);
+    for (const int splits : {2, 3, 4, 8}) {
+      sinks("in/sink counted once in each of " + std::to_string(splits) + " splits",
+            [=](View<const double, 1> x, Index h) { return x(h) + std::log(splits); });
+    }
+  }
+}
+
+void Misreadings::of_heads(const AttentionInputs& in) {
+  const Index kv = in.kv_heads();
+  if (kv < 2) return;
+  const auto heads = [&](const std::string& name, Index (*head)(Index h, Index q, Index kv)) {
+    const auto of = [head](View<const double, 3> x, Index q) {
+      return of_keys(x, q, [=, count = x.extent(0)](Index h, Index j) {
+        return std::pair{head(h, q, count), j};
+      });
+    };
+    const Kept<3> k([of](const AttentionInputs& x) { return of(x.k, x.q_heads()); });
+    const Kept<3> v([of](const AttentionInputs& x) { return of(x.v, x.q_heads()); });
+    add(name, [k, v](AttentionInputs& x) {
+      const View<const double, 3> keys = k(x), values = v(x);
+      x.k = keys, x.v = values;
+    });
+  };
+  heads("every query head reads key/value head 0", [](Index, Index, Index) { return Index{0}; });
+  heads("key/value heads in the reverse order",
+        [](Index h, Index q, Index count) { return count - 1 - h * count / q; });
+  if (in.group() > 1) {
+    heads("query head h reads key/value head h mod Hkv",
+          [](Index h, Index, Index count) { return h % count; });
+    heads("query head h reads key/value head h / Hkv",
+          [](Index h, Index, Index count) { return std::min(h / count, count - 1); });
+  }
+}
+
+void Misreadings::of_values(const AttentionInputs& in) {
+  const auto of_both = [&](const std::string& rows, auto from) {
+    for (const bool is_v : {true, false}) {
+      const Kept<3> kept([=](const AttentionInputs& x) {
+        const View<const double, 3> tensor = is_v ? x.v : x.k;
+        return of_keys(tensor, tensor.extent(0), from);
+      });
+      add("rows of " + std::string(is_v ? "V " : "K ") + rows, [kept, is_v](AttentionInputs& x) {
+        const View<const double, 3> changed = kept(x);
+        (is_v ? x.v : x.k) = changed;
+      });
+    }
+  };
+  const Index keys = in.keys();
+  if (keys < 2) return;
+  of_both("of the key before", [](Index h, Index j) { return std::pair{h, std::max<Index>(j - 1, 0)}; });
+  of_both("of the key after", [keys](Index h, Index j) { return std::pair{h, std::min(j + 1, keys - 1)}; });
+  if (in.kv_heads() > 1) {
+    of_both("read in another layout, [Sk, Hkv, width]", [keys, heads = in.kv_heads()](Index h, Index j) {
+      const Index n = j * heads + h;
+      return std::pair{n / keys, n % keys};
+    });
+  }
+  if (keys > most_keys_for_tiles) return;
+  for (const Index tile : {16, 32, 64, 128}) {
+    for (Index first = tile; first < keys; first += tile) {
+      const std::string tiles = "of keys " + std::to_string(first) + ".." +
+                                std::to_string(std::min(first + tile, keys) - 1) +
+                                " stale: those of the tile before";
+      of_both(tiles, [=](Index h, Index j) {
+        return std::pair{h, j >= first && j < first + tile ? j - tile : j};
+      });
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<NamedMisreading> misreadings(const AttentionSpec& spec, const AttentionInputs& in) {
+  Misreadings found(spec, in);
+  found.of_masks(in);
+  found.of_scores(in);
+  found.of_slopes_and_sinks(in);
+  found.of_heads(in);
+  found.of_values(in);
+  return std::move(found.all);
+}
+
+}  // namespace attest
