@@ -22,11 +22,30 @@ struct Votes {
   Index speak_for = 0, against = 0;
   std::map<std::string, Index> wrong_in;  // output: elements that the answer explains
   Index needed = 1;                       // to count at all
+  Index right = 0, denied = 0;            // right elements, and those that the answer says are wrong
 
+  double denied_share() const {
+    return static_cast<double>(denied) / static_cast<double>(std::max<Index>(right, 1));
+  }
   double confidence() const {
     return speak_for < needed ? 0 : static_cast<double>(speak_for) / static_cast<double>(speak_for + against);
   }
 };
+
+/// A single element of all outputs is wrong, and finite.
+std::optional<DiagnosisEntry> one_element(std::span<const Expected> expected) {
+  const Expected* where = nullptr;
+  for (const Expected& e : expected) {
+    for (Index at = 0; at < e.dumped->size(); ++at) {
+      if (within_bound(e, at, e.dumped->values[at])) continue;
+      if (where || e.dumped->size() == 1 || !std::isfinite(e.dumped->values[at])) return {};
+      where = &e;
+    }
+  }
+  if (!where) return {};
+  return DiagnosisEntry{"one element alone, as a flipped bit or a race leaves it", 0.9,
+                        "all others of " + where->output + " and of the other outputs are right"};
+}
 
 /// Bounds are those of the right answer; that of another grows with its size.
 bool is_close_to(const Expected& expected, Index at, double answer) {
@@ -81,7 +100,11 @@ std::vector<DiagnosisEntry> diagnose(std::span<const Expected> expected, std::sp
     of_name.needed = std::min(least_votes, static_cast<Index>(e->value.size()));
     for (std::size_t n = 0; n < answer.at.size(); ++n) {
       const Index at = answer.at[n];
-      if (within_bound(*e, at, e->dumped->values[at])) continue;
+      if (within_bound(*e, at, e->dumped->values[at])) {
+        ++of_name.right;
+        of_name.denied += !within_bound(*e, at, answer.value[n]);
+        continue;
+      }
       vote(of_name, *e, is_close_to(*e, at, answer.value[n]));
     }
   }
@@ -98,8 +121,13 @@ std::vector<DiagnosisEntry> diagnose(std::span<const Expected> expected, std::sp
   }
 
   std::vector<DiagnosisEntry> all;
-  for (const auto& [name, of_name] : votes)
-    if (of_name.confidence() >= least_confidence) all.push_back(entry_of(name, of_name));
+  // Of answers that say the same of what is wrong, the one that denies least of what is right comes first.
+  std::vector<std::pair<double, const std::pair<const std::string, Votes>*>> by_denied;
+  for (const auto& x : votes) by_denied.emplace_back(x.second.denied_share(), &x);
+  std::ranges::stable_sort(by_denied, {}, &decltype(by_denied)::value_type::first);
+  for (const auto& [denied, x] : by_denied)
+    if (x->second.confidence() >= least_confidence) all.push_back(entry_of(x->first, x->second));
+  if (const auto alone = one_element(expected)) all.push_back(*alone);
   all.insert(all.end(), fitted.begin(), fitted.end());
   for (const Expected& e : expected)
     if (const auto truncated = truncation(e)) all.push_back(*truncated);

@@ -1,13 +1,73 @@
 // What attention kernels get wrong, as answers that a failed dump can be held against.
+#include <algorithm>
 #include <cmath>
+#include <map>
 #include <numbers>
 
 #include "verify/ops/attention_explanations.hpp"
 #include "verify/ops/attention_misreadings.hpp"
 #include "verify/ops/attention_problem.hpp"
+#include "verify/ops/attention_rearranged.hpp"
 
 namespace attest {
 namespace {
+
+/// What a backward pass may read in place of what it should: made once for each array, and kept.
+class ReadByMistake {
+ public:
+  View<const double, 2> scaled(View<const double, 2> lse, double factor) {
+    return of(factors_, lse.data_handle(), [&] {
+      Array<double, 2> x({lse.extent(0), lse.extent(1)});
+      for (Index h = 0; h < lse.extent(0); ++h) {
+        for (Index i = 0; i < lse.extent(1); ++i) x(h, i) = factor * lse(h, i);
+      }
+      return x;
+    });
+  }
+  View<const double, 3> row_before(View<const double, 3> from) {
+    return of(rows_, from.data_handle(), [&] {
+      Array<double, 3> x({from.extent(0), from.extent(1), from.extent(2)});
+      each(x, [&](Index h, Index i, Index e) { return from(h, std::max<Index>(i - 1, 0), e); });
+      return x;
+    });
+  }
+  /// An o whose product with do is that of the row before.
+  View<const double, 3> with_delta_of_row_before(const ref::AttentionSaved& saved) {
+    return of(deltas_, saved.o.data_handle(), [&] {
+      Array<double, 3> x({saved.o.extent(0), saved.o.extent(1), saved.o.extent(2)});
+      const auto product = [&](Index h, Index i, const auto& with) {
+        double sum = 0;
+        for (Index e = 0; e < saved.o.extent(2); ++e) sum += saved.d_o(h, i, e) * with(h, i, e);
+        return sum;
+      };
+      each(x, [&](Index h, Index i, Index e) {
+        const double delta = product(h, std::max<Index>(i - 1, 0), saved.o), size = product(h, i, saved.d_o);
+        return size > 0 ? saved.d_o(h, i, e) * (delta / size) : 0;
+      });
+      return x;
+    });
+  }
+
+ private:
+  template <class F>
+  static void each(Array<double, 3>& x, const F& f) {
+    for (Index h = 0; h < x.extent(0); ++h) {
+      for (Index i = 0; i < x.extent(1); ++i) {
+        for (Index e = 0; e < x.extent(2); ++e) x(h, i, e) = f(h, i, e);
+      }
+    }
+  }
+  template <int Rank, class Make>
+  static View<const double, Rank> of(std::map<const double*, Array<double, Rank>>& kept, const double* key,
+                                     const Make& make) {
+    auto found = kept.find(key);
+    if (found == kept.end()) found = kept.emplace(key, make()).first;
+    return found->second.view();
+  }
+
+  std::map<const double*, Array<double, 2>> factors_;
+  std::map<const double*, Array<double, 3>> rows_, deltas_;
+};
 
 /// The first `keys` keys of [H, S, D].
 View<const double, 3> first_keys(View<const double, 3> x, Index keys) {
@@ -31,8 +91,8 @@ View<T, Rank> last_of_groups(View<T, Rank> x, Index group) {
 
 }  // namespace
 
-std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected>) const {
-  std::vector<Decoy> all;
+std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expected) const {
+  std::vector<Decoy> all = rearranged_outputs(attention_, expected);
   const AttentionSpec& right = attention_.spec;
   const AttentionInputs& in = attention_.sequences.front().in;
   const auto take = [&](std::vector<Decoy> answers) {
@@ -115,9 +175,10 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected>) con
   }
 
   const auto with_gradients = [&](const std::string& name, const GradientMisreading& misread) {
-    if (has_gradients()) take(sampled_gradients(name, misread));
+    if (has_gradients()) take(sampled_gradients(name, right, misread));
   };
   const double zero = 0;
+  ReadByMistake kept;
   with_gradients("delta = rowsum(do o) missing in dS", [&](AttentionInputs&, ref::AttentionSaved& x) {
     x.o = {&zero, {x.o.extent(0), x.o.extent(1), x.o.extent(2)}, {0, 0, 0}};
   });
@@ -135,10 +196,26 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected>) con
                      saved.d_o = last_of_groups(saved.d_o, group);
                    });
   }
+  with_gradients("lse of base 2 read as natural, backward", [&](AttentionInputs&, ref::AttentionSaved& x) {
+    x.lse = kept.scaled(x.lse, std::numbers::log2e);
+  });
+  with_gradients("in/do of another row: the one before",
+                 [&](AttentionInputs&, ref::AttentionSaved& x) { x.d_o = kept.row_before(x.d_o); });
+  with_gradients("delta of another row: the one before",
+                 [&](AttentionInputs&, ref::AttentionSaved& x) { x.o = kept.with_delta_of_row_before(x); });
+  for (const Index shift : {1, -1}) {
+    if (!has_gradients() || right.causal == Causal::none) break;
+    AttentionSpec seen = right;
+    seen.causal = Causal::top_left;
+    take(sampled_gradients(
+        shift > 0 ? "backward: a causal diagonal one key too far"
+                  : "backward: a causal diagonal one key short",
+        seen, [&](AttentionInputs& x, ref::AttentionSaved&) { x.past = diagonal(right, x, 0) + shift; }));
+  }
   for (const bool twice : {false, true}) {
     std::vector<Decoy> scaled =
         sampled_gradients(twice ? "dq or dk multiplied by the scale twice" : "dq or dk without the scale",
-                          [](AttentionInputs&, ref::AttentionSaved&) {});
+                          right, [](AttentionInputs&, ref::AttentionSaved&) {});
     std::erase_if(scaled, [](const Decoy& x) { return x.output == "dv"; });
     for (Decoy& answer : scaled) {
       for (double& x : answer.value) x *= twice ? right.scale : 1 / right.scale;

@@ -163,7 +163,8 @@ void AttentionProblem::add_gradients(Answers& answers, const AttentionSpec& spec
     if (s.in.keys() != attention_.sequences[at.n].in.keys()) break;
     if (s.in.kv_heads() != attention_.sequences[at.n].in.kv_heads()) break;
     std::vector<double> dk(s.in.qk_width()), dv(s.in.v_width());
-    ref::attention_backward_key(spec, s.in, saved, at.h, at.i + s.in.past, whole(dk), whole(dv));
+    const Index past = attention_.sequences[at.n].in.past;  // a misreading may put the diagonal elsewhere
+    ref::attention_backward_key(spec, s.in, saved, at.h, at.i + past, whole(dk), whole(dv));
     answers.add_row(
         "dk", [&](const double* data, const Tensor&) { return attention_.like_k(data, s); }, at.h, at.i, dk);
     answers.add_row(
@@ -171,10 +172,10 @@ void AttentionProblem::add_gradients(Answers& answers, const AttentionSpec& spec
   }
 }
 
-std::vector<Decoy> AttentionProblem::sampled_gradients(const std::string& name,
+std::vector<Decoy> AttentionProblem::sampled_gradients(const std::string& name, const AttentionSpec& spec,
                                                        const GradientMisreading& misread) const {
   Answers answers(name, case_);
-  add_gradients(answers, attention_.spec, misread);
+  add_gradients(answers, spec, misread);
   return answers.take();
 }
 

@@ -58,8 +58,9 @@ class AttentionProblem : public Problem {
   class Answers;
   /// How a kernel may have misread what its backward pass starts from.
   using GradientMisreading = std::function<void(AttentionInputs&, ref::AttentionSaved&)>;
-  /// The same for dq, dk and dv only.
-  std::vector<Decoy> sampled_gradients(const std::string& name, const GradientMisreading& misread) const;
+  /// The same for dq, dk and dv only: what the backward pass alone misreads.
+  std::vector<Decoy> sampled_gradients(const std::string& name, const AttentionSpec& spec,
+                                       const GradientMisreading& misread) const;
   void add_gradients(Answers& answers, const AttentionSpec& spec, const GradientMisreading& misread) const;
   /// lse from other statistics of its row.
   std::vector<Decoy> sampled_lse(const std::string& name,

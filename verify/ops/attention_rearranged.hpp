@@ -1,0 +1,16 @@
+// Right numbers of attention in wrong places, for answers that a failed dump is held against.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "verify/op.hpp"
+#include "verify/ops/attention_case.hpp"
+
+namespace attest {
+
+/// Outputs with their heads, columns or axes in another order, of the other sign, of another row, or
+/// exchanged with each other.
+std::vector<Decoy> rearranged_outputs(const AttentionCase& attention, std::span<const Expected> expected);
+
+}  // namespace attest
