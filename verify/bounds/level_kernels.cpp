@@ -32,7 +32,7 @@ ATTEST_ALWAYS_INLINE simd::Exp2Parts<double> exp_parts(V x) {
 }
 
 void exp(const double* x, double* y, Index n) {
-  const V lowest = broadcast(-708.0), infinite = broadcast(simd::infinity<double>);
+  const V lowest = broadcast(-0x1.6232bdd7abcd4p9), infinite = broadcast(simd::infinity<double>);
   for (Index i = 0; i < n; i += w) {
     const V z = load(x + i);
     const auto [power, f, p] = exp_parts(z < lowest ? lowest : z);

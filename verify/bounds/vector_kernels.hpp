@@ -73,7 +73,7 @@ struct alignas(64) TermBlock {
 /// Arrays of doubles are padded to multiples of `lanes`. The bits of results depend on whether the level has
 /// fused multiply-adds, and on nothing else.
 struct VectorKernels {
-  /// y = e^x, at least e^-708, and e^x - 1 for x >= 0, to 4 2^-53 relative; both infinite for x > 709.
+  /// y = e^x, at least 2^-1022, and e^x - 1 for x >= 0, to 4 2^-53 relative; both infinite for x > 709.
   void (*exp)(const double* x, double* y, Index n);
   void (*expm1)(const double* x, double* y, Index n);
 
