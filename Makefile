@@ -1,6 +1,6 @@
 # Runs the usual commands; cmake and its presets do the work. Each target sets up what it needs.
 
-.PHONY: verify test browser-test sanitize bench docs tidy format check-format clean
+.PHONY: verify test browser-test sanitize bench docs goldens tidy format check-format clean
 
 sources = git ls-files '*.hpp' '*.cpp'
 
@@ -27,6 +27,12 @@ sanitize: ## the tests once more, with assertions and sanitizers
 	cmake --preset debug
 	cmake --build --preset debug
 	ctest --preset debug
+
+goldens: ## compute data/golden anew, bit for bit
+	cmake/setup.sh
+	cmake --preset release
+	cmake --build --preset release --target attest_goldens
+	cmake --build --preset release --target goldens
 
 bench: ## how fast attest::tiled is on this machine; renews docs/speed.md
 	cmake/setup.sh

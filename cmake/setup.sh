@@ -5,7 +5,7 @@
 set -eu
 
 packages="g++ cmake ninja-build libeigen3-dev libhdf5-dev catch2 libcli11-dev nlohmann-json3-dev
-  python3 python3-h5py python3-numpy"
+  python3 python3-h5py python3-numpy libmpfr-dev python3-mpmath"
 if [ "${1-}" = developer ]; then
   packages="$packages clang-format clang-tidy"
 elif [ "${1-}" = browser ]; then
@@ -19,6 +19,7 @@ if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
 This is no Debian, so install these with the package manager at hand:
   a C++20 compiler with OpenMP, CMake >= 3.25, Ninja, HDF5 (C library), CLI11, nlohmann-json
   for the tests: Eigen 3, Catch2 (2.13 or 3), Python 3 with h5py and numpy
+  for golden tensors: MPFR, and the Python package mpmath to check them
   for developers: clang-format and clang-tidy
   for the interactive pages: Chromium, its driver, Python's selenium and a Chinese font
   for the site: Sphinx, MyST-Parser, Furo, matplotlib, KaTeX in /usr/share/javascript/katex, Node.js

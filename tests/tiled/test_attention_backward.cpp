@@ -1,12 +1,12 @@
 // tiled's backward pass against ref, both on the same o and lse, at every instruction set level.
 #include <omp.h>
 
-#include <cmath>
-#include <limits>
+#include <array>
+#include <utility>
 
 #include "tests/catch.hpp"
 #include "tests/support/random.hpp"
-#include "tests/tiled/gradient_rounding.hpp"
+#include "tests/tiled/backward_rounding.hpp"
 #include "tiled/attention.hpp"
 
 namespace {
@@ -14,63 +14,8 @@ namespace {
 using namespace attest;
 using namespace attest::test;
 
-/// o and lse, exact in float, so that float and double start from the same.
-SavedTensors saved_in_float(const AttentionProblem& problem) {
-  const ReferenceForward forward = reference_forward(problem);
-  SavedTensors saved{forward.value.o, forward.value.lse};
-  for (Index n = 0; n < saved.o.size(); ++n) saved.o.data()[n] = static_cast<float>(saved.o.data()[n]);
-  for (Index n = 0; n < saved.lse.size(); ++n) saved.lse.data()[n] = static_cast<float>(saved.lse.data()[n]);
-  return saved;
-}
-
-template <class Real>
-struct Converted {
-  Array<Real, 3> q, k, v, mask, bias, o, d_o;
-  Array<Real, 1> slopes, sink;
-  Array<Real, 2> lse;
-
-  template <int Rank>
-  static Array<Real, Rank> of(const Array<double, Rank>& x) {
-    typename View<Real, Rank>::Extents extents;
-    for (int r = 0; r < Rank; ++r) extents[r] = x.extent(r);
-    Array<Real, Rank> result(extents);
-    for (Index n = 0; n < x.size(); ++n) result.data()[n] = static_cast<Real>(x.data()[n]);
-    return result;
-  }
-};
-
-template <class Real>
-GradientTensors run_tiled_backward(const AttentionProblem& problem, const SavedTensors& saved,
-                                   tiled::Level level) {
-  using C = Converted<Real>;
-  const C x{C::of(problem.q),    C::of(problem.k), C::of(problem.v),   C::of(problem.mask),
-            C::of(problem.bias), C::of(saved.o),   C::of(problem.d_o), C::of(problem.alibi_slopes),
-            C::of(problem.sink), C::of(saved.lse)};
-  const tiled::Inputs<Real> in{x.q.view(),    x.k.view(),      x.v.view(),    x.mask.view(),
-                               x.bias.view(), x.slopes.view(), x.sink.view(), problem.past};
-  const tiled::Saved<Real> given{x.o.view(), x.lse.view(), x.d_o.view()};
-  GradientTensors result(problem.inputs());
-  constexpr Real unwritten = std::numeric_limits<Real>::quiet_NaN();
-  const auto blank = [](const Array<double, 3>& like) {
-    return Array<Real, 3>({like.extent(0), like.extent(1), like.extent(2)}, unwritten);
-  };
-  Array<Real, 3> dq = blank(result.dq), dk = blank(result.dk), dv = blank(result.dv), ds = blank(result.ds);
-  Array<Real, 1> dsink({result.dsink.size()}, unwritten);
-  const tiled::Gradients<Real> out{dq.view(), dk.view(), dv.view(), ds.view(), dsink.view()};
-  tiled::attention_backward<Real>(problem.spec, {&in, 1}, {&given, 1}, {&out, 1}, level);
-  const auto copy = [](auto& to, const auto& from) {
-    for (Index n = 0; n < to.size(); ++n) to.data()[n] = static_cast<double>(from.data()[n]);
-  };
-  copy(result.dq, dq);
-  copy(result.dk, dk);
-  copy(result.dv, dv);
-  copy(result.ds, ds);
-  copy(result.dsink, dsink);
-  return result;
-}
-
 void check_against_ref(const AttentionProblem& problem) {
-  const SavedTensors saved = saved_in_float(problem);
+  const SavedTensors saved(problem);
   const AttentionInputs in = problem.inputs();
   const GradientTensors want = reference_backward(problem, saved);
   GradientTensors single(in), twice(in);
@@ -120,7 +65,7 @@ TEST_CASE(
   // 64 or more panels of at most 5 vectors of 16 rows: several parts at every level.
   const AttentionProblem problem =
       random_problem({1, 1, 5200, 130, 8, 8}, plain_spec(Causal::none, 0.25), {}, 0, 4000);
-  const SavedTensors saved = saved_in_float(problem);
+  const SavedTensors saved(problem);
   const int threads_before = omp_get_max_threads();
   for (const tiled::Level level : tiled::available_levels()) {
     omp_set_num_threads(1);

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "tests/catch.hpp"
-#include "tests/tiled/gradient_rounding.hpp"
+#include "tests/tiled/backward_rounding.hpp"
 
 namespace {
 

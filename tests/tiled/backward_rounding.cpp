@@ -1,4 +1,4 @@
-// How far apart tiled's backward pass and ref may be, both on the same o and lse.
+// How far may tiled's backward pass be off?
 //
 // To first order, with u, eta, tiny, M, E_s and slack as in attention_rounding.cpp and R = group Sq rows:
 //  p     exp2(s - lse) with lse log2(e), floored at tiny:  rho = E_s + u |s - lse| + 3u |lse| + 4u,  + tiny
@@ -7,11 +7,13 @@
 //  slope 1 - tanh^2:  E_slope = 2 E_s / softcap + 26u, or 0 without softcap
 //  dq    n products and additions, the scale:
 //          E_dq = sum_j |scale k| (slope E_ds + |ds| E_slope) + (n + 4) u sum|scale slope ds k| + n eta
-//  dk    the same with R terms in at most 16 parts: (R + 20) u;   dv: rho p + tiny and (R + 20) u p, times
-//  |do| dsink in double but for delta, then rounded: sum p_sink (E_delta + 2^-53 (Sq + 8 + 3 |lse|) |delta|)
-//  + u |dsink|
+//  dk    the same with R terms in at most 16 parts: (R + 20) u
+//  dv    rho p + tiny and (R + 20) u p, times |do|
+//  dsink in double but for delta, then rounded:
+//          sum p_sink (E_delta + 2^-53 (Sq + 8 + 3 |lse|) |delta|) + u |dsink|
 // ref obeys the same bounds with u = 2^-53. Empty rows under mean_v: dv gains (R + 20) u |do| / Sk.
-#include "tests/tiled/gradient_rounding.hpp"
+// o and lse that are off by c of themselves add c |lse| to rho and c sum|do||o| to E_delta.
+#include "tests/tiled/backward_rounding.hpp"
 
 #include <cmath>
 #include <limits>
@@ -19,9 +21,29 @@
 #include <vector>
 
 #include "ref/attention.hpp"
+#include "tests/tiled/attention_rounding.hpp"
+#include "tiled/attention.hpp"
 
 namespace attest::test {
 namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+template <class Real>
+struct Converted {
+  Array<Real, 3> q, k, v, mask, bias, o, d_o;
+  Array<Real, 1> slopes, sink;
+  Array<Real, 2> lse;
+
+  template <int Rank>
+  static Array<Real, Rank> of(const Array<double, Rank>& x) {
+    typename View<Real, Rank>::Extents extents;
+    for (int r = 0; r < Rank; ++r) extents[r] = x.extent(r);
+    Array<Real, Rank> result(extents);
+    for (Index n = 0; n < x.size(); ++n) result.data()[n] = static_cast<Real>(x.data()[n]);
+    return result;
+  }
+};
 
 template <int Rank>
 std::string compare(const char* name, const Array<double, Rank>& got, const Array<double, Rank>& want,
@@ -37,6 +59,21 @@ std::string compare(const char* name, const Array<double, Rank>& got, const Arra
 
 }  // namespace
 
+GradientTensors::GradientTensors(const AttentionInputs& in)
+    : dq({in.q_heads(), in.queries(), in.qk_width()}),
+      dk({in.kv_heads(), in.keys(), in.qk_width()}),
+      dv({in.kv_heads(), in.keys(), in.v_width()}),
+      ds({in.q_heads(), in.queries(), in.keys()}),
+      dsink({in.sink ? in.q_heads() : 0}) {}
+
+SavedTensors::SavedTensors(const AttentionProblem& problem) {
+  const ReferenceForward forward = reference_forward(problem);
+  o = forward.value.o;
+  lse = forward.value.lse;
+  for (Index n = 0; n < o.size(); ++n) o.data()[n] = static_cast<float>(o.data()[n]);
+  for (Index n = 0; n < lse.size(); ++n) lse.data()[n] = static_cast<float>(lse.data()[n]);
+}
+
 GradientTensors reference_backward(const AttentionProblem& problem, const SavedTensors& saved) {
   GradientTensors want(problem.inputs());
   ref::attention_backward(
@@ -45,9 +82,43 @@ GradientTensors reference_backward(const AttentionProblem& problem, const SavedT
   return want;
 }
 
+template <class Real>
+GradientTensors run_tiled_backward(const AttentionProblem& problem, const SavedTensors& saved,
+                                   tiled::Level level) {
+  using C = Converted<Real>;
+  const C x{C::of(problem.q),    C::of(problem.k), C::of(problem.v),   C::of(problem.mask),
+            C::of(problem.bias), C::of(saved.o),   C::of(problem.d_o), C::of(problem.alibi_slopes),
+            C::of(problem.sink), C::of(saved.lse)};
+  const tiled::Inputs<Real> in{x.q.view(),    x.k.view(),      x.v.view(),    x.mask.view(),
+                               x.bias.view(), x.slopes.view(), x.sink.view(), problem.past};
+  const tiled::Saved<Real> given{x.o.view(), x.lse.view(), x.d_o.view()};
+  GradientTensors result(problem.inputs());
+  constexpr Real unwritten = std::numeric_limits<Real>::quiet_NaN();
+  const auto blank = [](const Array<double, 3>& like) {
+    return Array<Real, 3>({like.extent(0), like.extent(1), like.extent(2)}, unwritten);
+  };
+  Array<Real, 3> dq = blank(result.dq), dk = blank(result.dk), dv = blank(result.dv), ds = blank(result.ds);
+  Array<Real, 1> dsink({result.dsink.size()}, unwritten);
+  const tiled::Gradients<Real> out{dq.view(), dk.view(), dv.view(), ds.view(), dsink.view()};
+  tiled::attention_backward<Real>(problem.spec, {&in, 1}, {&given, 1}, {&out, 1}, level);
+  const auto copy = [](auto& to, const auto& from) {
+    for (Index n = 0; n < to.size(); ++n) to.data()[n] = static_cast<double>(from.data()[n]);
+  };
+  copy(result.dq, dq);
+  copy(result.dk, dk);
+  copy(result.dv, dv);
+  copy(result.ds, ds);
+  copy(result.dsink, dsink);
+  return result;
+}
+template GradientTensors run_tiled_backward<float>(const AttentionProblem&, const SavedTensors&,
+                                                   tiled::Level);
+template GradientTensors run_tiled_backward<double>(const AttentionProblem&, const SavedTensors&,
+                                                    tiled::Level);
+
 void add_bounds(const AttentionProblem& problem, const SavedTensors& saved, double u, double eta, double tiny,
-                GradientTensors& bound) {
-  constexpr double slack = 1 + 1.0 / 64, infinity = std::numeric_limits<double>::infinity();
+                GradientTensors& bound, double saved_error) {
+  constexpr double slack = 1 + 1.0 / 64;
   const AttentionSpec& spec = problem.spec;
   const AttentionInputs in = problem.inputs();
   const double n = static_cast<double>(in.keys()), rows = static_cast<double>(in.group() * in.queries());
@@ -61,7 +132,7 @@ void add_bounds(const AttentionProblem& problem, const SavedTensors& saved, doub
       double delta = 0, e_delta = 0;
       for (Index c = 0; c < in.v_width(); ++c) {
         delta += problem.d_o(h, i, c) * saved.o(h, i, c);
-        e_delta += (e_width + 1) * u * std::abs(problem.d_o(h, i, c) * saved.o(h, i, c));
+        e_delta += ((e_width + 1) * u + saved_error) * std::abs(problem.d_o(h, i, c) * saved.o(h, i, c));
       }
       if (lse == -infinity) {
         for (Index j = 0; spec.empty_row == EmptyRow::mean_v && j < in.keys(); ++j) {
@@ -74,7 +145,7 @@ void add_bounds(const AttentionProblem& problem, const SavedTensors& saved, doub
       if (in.sink) {
         bound.dsink(h) +=
             slack * std::exp(in.sink(h) - lse) *
-            (e_delta + u * std::abs(delta) +
+            (e_delta + (u + saved_error * std::abs(lse)) * std::abs(delta) +
              0x1p-53 * (static_cast<double>(in.queries()) + 8 + 3 * std::abs(lse)) * std::abs(delta));
       }
       ref::attention_scores(spec, in, h, i, {s.data(), {in.keys()}});
@@ -95,7 +166,8 @@ void add_bounds(const AttentionProblem& problem, const SavedTensors& saved, doub
           e_dp += (e_width + 1) * u * std::abs(problem.d_o(h, i, c) * in.v(g, j, c));
         }
         const double e_s = (d_width + 24) * u * magnitude + (d_width + 2) * eta * (1 + sum_k);
-        const double rho = e_s + u * (std::abs(s[j] - lse) + 3 * std::abs(lse) + 4);
+        const double rho =
+            e_s + u * (std::abs(s[j] - lse) + 3 * std::abs(lse) + 4) + saved_error * std::abs(lse);
         if (rho >= 0x1p-7) throw std::logic_error("add_bounds: not small: " + problem.name());
         const double p = std::exp(s[j] - lse), ds = std::abs(p * (dp - delta));
         const double t = spec.softcap != 0 ? std::tanh(product / spec.softcap) : 0;
