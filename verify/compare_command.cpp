@@ -67,7 +67,7 @@ CaseDifference failure_of(const CaseFindings& failure) {
 }  // namespace
 
 int compare(const Options& options) {
-  check_report_file(options);
+  check_report_files(options);
   const std::string &file_a = options.files[0], &file_b = options.files[1];
   std::vector<Listing> listings{Listing(file_a), Listing(file_b)};
   select(listings, options.globs);
@@ -94,7 +94,7 @@ int compare(const Options& options) {
   }
 
   const std::string json = json_of_comparison(file_a, file_b, cases, ATTEST_VERSION);
-  if (has_report_file(options)) write_whole(options.json, json);
+  if (has_json_file(options)) write_whole(options.json, json);
   Output output;
   output.print(options.json == "-" ? json
                                    : text_of_comparison(file_a, file_b, cases, style_of(STDOUT_FILENO)));

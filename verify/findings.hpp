@@ -49,6 +49,7 @@ struct CaseFindings {
   std::vector<DiagnosisEntry> diagnosis;
   std::vector<std::string> reasons;  // why inconclusive
   std::vector<std::string> remarks;  // what else is known of the case, whatever its verdict
+  double seconds = 0;                // that judging took
   std::string error;                 // why invalid or internal: one line that names the file
   Attributes about;
 };

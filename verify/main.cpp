@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <optional>
 #include <span>
@@ -50,6 +51,7 @@ CaseFindings judge(const Dump& dump, const Listing& listing, const std::string& 
   CaseFindings findings;
   findings.file = listing.file;
   findings.name = name;
+  const auto start = std::chrono::steady_clock::now();
   Case c;
   const bool judged = guarded(findings, [&] {
     const struct LineAway {  // before guarded() complains
@@ -63,12 +65,21 @@ CaseFindings judge(const Dump& dump, const Listing& listing, const std::string& 
     findings.op = c.op;
     findings.about = c.about;
   }
+  findings.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return findings;
 }
 
+/// The table of a file as far as it is asked for; empty if nothing is left to say.
+std::string table_of(std::span<const CaseFindings> cases, const Options& options, const TextStyle& style) {
+  std::vector<CaseFindings> shown(cases.begin(), cases.end());
+  if (options.quiet) std::erase_if(shown, [](const auto& c) { return c.verdict == Verdict::pass; });
+  if (shown.empty() || options.json == "-") return "";
+  return text_of_file(shown, style, options.verbose ? Detail::evidence : Detail::problems);
+}
+
 int verify(const Options& options) {
-  const bool json_to_file = has_report_file(options);
-  check_report_file(options);
+  const bool has_files = has_json_file(options) || !options.junit.empty();
+  check_report_files(options);
 
   Output output;
   RunFindings run;
@@ -78,10 +89,11 @@ int verify(const Options& options) {
   for (const std::string& file : options.files) listings.emplace_back(file);
   select(listings, options.globs);
 
+  bool is_first_table = true;
   Index count = 0, index = 0;
   for (const Listing& listing : listings) count += std::ssize(listing.names);
   for (Listing& listing : listings) {
-    if (!output.works() && !json_to_file) break;  // nobody would see the rest
+    if (!output.works() && !has_files) break;  // nobody would see the rest
     const std::size_t first = run.cases.size();
     if (!listing.readable) run.cases.push_back(listing.failure);
     if (!listing.names.empty()) {
@@ -96,10 +108,18 @@ int verify(const Options& options) {
       }
     }
     const std::span<const CaseFindings> cases(run.cases.begin() + static_cast<Index>(first), run.cases.end());
-    if (options.json != "-" && !cases.empty()) output.print((first ? "\n" : "") + text_of_file(cases, style));
+    const std::string table = table_of(cases, options, style);
+    if (table.empty()) continue;
+    output.print((is_first_table ? "" : "\n") + table);
+    is_first_table = false;
   }
-  if (json_to_file) write_whole(options.json, json_of_run(run, ATTEST_VERSION));
-  output.print(options.json == "-" ? json_of_run(run, ATTEST_VERSION) : text_of_summary(run, style));
+  if (has_json_file(options)) write_whole(options.json, json_of_run(run, ATTEST_VERSION));
+  if (!options.junit.empty()) write_whole(options.junit, junit_of_run(run, ATTEST_VERSION));
+  if (options.json == "-") {
+    output.print(json_of_run(run, ATTEST_VERSION));
+  } else {
+    output.print(is_first_table ? text_of_counts(run, style) : text_of_summary(run, style));
+  }
   return output.status(exit_status(run.verdict()));
 }
 
@@ -174,6 +194,13 @@ int run(std::vector<std::string> arguments) {
   CLI::App* verifying = app.add_subcommand("verify", "Judge the cases of dumps");
   verifying->add_option("FILE", options.files, "Dumps (HDF5)")->required()->type_name("");
   add_common_options(*verifying, options);
+  verifying->add_option("--junit", options.junit, "JUnit XML to FILE as well, for CI")
+      ->type_name("FILE")
+      ->check(CLI::Validator([](const std::string& file) { return file.empty() ? "needs a file name" : ""; },
+                             "", "not_empty"));
+  CLI::Option* quiet =
+      verifying->add_flag("-q,--quiet", options.quiet, "Only cases that did not pass, and how many did");
+  verifying->add_flag("-v,--verbose", options.verbose, "What was measured of every output")->excludes(quiet);
   verifying->footer(exit_status_help);
 
   CLI::App* inspecting = app.add_subcommand("inspect", "List what dumps hold");

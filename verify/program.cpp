@@ -58,18 +58,28 @@ void select(std::vector<Listing>& listings, const std::vector<std::string>& glob
     });
 }
 
-bool has_report_file(const Options& options) {
+bool has_json_file(const Options& options) {
   return !options.json.empty() && options.json != "-";
 }
 
-void check_report_file(const Options& options) {
-  if (!has_report_file(options)) return;
-  for (const std::string& file : options.files) {
+void check_report_files(const Options& options) {
+  std::vector<std::pair<std::string, std::string>> reports;  // option and file
+  if (has_json_file(options)) reports.emplace_back("--json=", options.json);
+  if (!options.junit.empty()) reports.emplace_back("--junit=", options.junit);
+  const auto is_same = [](const std::string& a, const std::string& b) {
     std::error_code ignored;
-    if (std::filesystem::equivalent(file, options.json, ignored))
-      throw UsageError("--json=" + options.json + " would overwrite a file that is to be read");
+    return a == b || std::filesystem::equivalent(a, b, ignored);
+  };
+  for (const auto& [option, report] : reports) {
+    for (const std::string& file : options.files) {
+      if (is_same(file, report))
+        throw UsageError(option + report + " would overwrite a file that is to be read");
+    }
+    check_writable(report);
   }
-  check_writable(options.json);
+  if (reports.size() == 2 && is_same(reports[0].second, reports[1].second) &&
+      !std::filesystem::is_character_file(reports[0].second))
+    throw UsageError(reports[0].first + " and " + reports[1].first + " name the same file " + options.json);
 }
 
 }  // namespace attest

@@ -16,8 +16,9 @@ constexpr int usage_status = 2;
 
 struct Options {
   std::vector<std::string> files, globs;
-  std::string json;  // file, "-" for standard output, or empty
-  bool batch = false;
+  std::string json;   // file, "-" for standard output, or empty
+  std::string junit;  // file, or empty
+  bool batch = false, quiet = false, verbose = false;
 };
 
 struct UsageError : std::runtime_error {
@@ -76,10 +77,11 @@ struct Listing {
 /// could not be read: then it may have been meant for that one, whose error stands already.
 void select(std::vector<Listing>& listings, const std::vector<std::string>& globs);
 
-/// The report goes to a file.
-bool has_report_file(const Options& options);
+/// The JSON report goes to a file.
+bool has_json_file(const Options& options);
 
-/// Throws UsageError or WriteError if the report cannot be written to its file, or would replace a dump.
-void check_report_file(const Options& options);
+/// Throws UsageError or WriteError if a report cannot be written to its file, or would replace a dump or
+/// another report.
+void check_report_files(const Options& options);
 
 }  // namespace attest

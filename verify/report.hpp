@@ -1,4 +1,5 @@
-// Findings as text for people and as JSON for programs (docs/report_json.md).
+// Findings as text for people, as JSON for programs (docs/report_json.md) and as JUnit XML for CI
+// (docs/ci.md).
 #pragma once
 
 #include <span>
@@ -10,14 +11,30 @@
 
 namespace attest {
 
+/// How much is told of a case. evidence: of a case that passed, too, what was measured of every output.
+enum class Detail { problems, evidence };
+
 /// The table of one file: its name, a line per case, below it what is wrong with the case. `cases` are all of
 /// the same file, at least one.
-std::string text_of_file(std::span<const CaseFindings> cases, const TextStyle& style);
+std::string text_of_file(std::span<const CaseFindings> cases, const TextStyle& style,
+                         Detail detail = Detail::problems);
 
-/// What stands below the tables; the last line counts the verdicts: "15 cases: 12 pass, 2 fail, 1 invalid".
+/// What stands below the line of a case that did not pass, and what is measured of any that was judged, with
+/// its contract. Plain text, lines of any length.
+std::string text_of_problems(const CaseFindings& c);
+std::string text_of_evidence(const CaseFindings& c);
+
+/// What stands below the tables; the last line counts the verdicts.
 std::string text_of_summary(const RunFindings& run, const TextStyle& style);
+
+/// "15 cases: 12 pass, 2 fail, 1 invalid"
+std::string text_of_counts(const RunFindings& run, const TextStyle& style);
 
 /// The whole report, a line end behind it. `version` is the program's.
 std::string json_of_run(const RunFindings& run, std::string_view version);
+
+/// The same for JUnit: a test suite per file, a test per case. A case that is inconclusive counts as failed,
+/// as it does in the exit status.
+std::string junit_of_run(const RunFindings& run, std::string_view version);
 
 }  // namespace attest

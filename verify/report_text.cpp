@@ -1,4 +1,5 @@
-// The text report: one line per case, and below it what a reader has to know when the case did not pass.
+// The text report: one line per case, and below it what a reader has to know when the case did not pass, or
+// wants to know of any.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -143,6 +144,35 @@ std::string case_details(const CaseFindings& c, const TextStyle& style) {
   return text;
 }
 
+/// What was measured of an output, whatever its verdict: four lines.
+std::string output_evidence(const OutputFindings& o, const TextStyle& style) {
+  const int digits = o.type_name == "float64" ? 17 : 9;
+  const Index hanging = detail_indent + display_width(o.name) + 2;
+  std::string text =
+      wrapped(o.name + ": " + o.type_name + " " + joined(o.shape) + ", " + std::to_string(o.elements) +
+                  " elements, " + std::to_string(o.beyond) + " beyond the bound",
+              style.width, detail_indent, hanging);
+  const auto add = [&](const std::string& line) { text += wrapped(line, style.width, hanging, hanging); };
+  add("worst at " + joined(o.at) + ": got " + number_text(o.got, digits) + ", want " +
+      number_text(o.want, digits) + "; |error| " + number_text(o.error, 3) + ", bound " +
+      number_text(o.bound, 3));
+  add("|error| / bound " + ratio_text(o.worst_ratio) + ", / rigorous bound " +
+      ratio_text(o.worst_rigorous_ratio) + "; rms of error / sigma " + number_text(o.rms_ratio, 3));
+  std::string statistics;
+  for (const Statistic& x : o.statistics)
+    statistics += (statistics.empty() ? "" : ", ") + x.name + " " + number_text(x.value, 3) + " (limit " +
+                  number_text(x.limit, 3) + ")";
+  if (!statistics.empty()) add(statistics);
+  return text;
+}
+
+std::string case_evidence(const CaseFindings& c, const TextStyle& style) {
+  std::string text;
+  for (const OutputFindings& output : c.outputs) text += output_evidence(output, style);
+  if (!c.contract.empty()) text += detail("contract: " + c.contract, style);
+  return text;
+}
+
 /// The contract that all cases share; "" if they do not. Invalid cases have none and do not count.
 std::string shared_contract(std::span<const CaseFindings> cases) {
   std::string shared;
@@ -155,25 +185,42 @@ std::string shared_contract(std::span<const CaseFindings> cases) {
 
 }  // namespace
 
-std::string text_of_file(std::span<const CaseFindings> cases, const TextStyle& style) {
+std::string text_of_file(std::span<const CaseFindings> cases, const TextStyle& style, Detail amount) {
   const std::string file = printable(cases.front().file);
   std::string text =
       painted(style.width > 0 ? shortened(file, style.width) : file, Color::bold, style) + '\n';
   const Columns columns(cases, style.width);
-  const std::string contract = shared_contract(cases);
+  const std::string contract = amount == Detail::evidence ? "" : shared_contract(cases);
   for (const CaseFindings& c : cases) {
-    text += case_line(c, columns, style) + case_details(c, style);
-    if (contract.empty() && !c.contract.empty()) text += detail("contract: " + c.contract, style);
+    text += case_line(c, columns, style);
+    text += case_details(c, style);
+    if (amount == Detail::evidence) {
+      text += case_evidence(c, style);
+    } else if (contract.empty() && !c.contract.empty()) {
+      text += detail("contract: " + c.contract, style);
+    }
   }
   if (!contract.empty()) text += wrapped("contract: " + printable(contract), style.width, 2, 4);
   return text;
+}
+
+std::string text_of_problems(const CaseFindings& c) {
+  return case_details(c, {});
+}
+
+std::string text_of_evidence(const CaseFindings& c) {
+  return case_evidence(c, {});
 }
 
 std::string text_of_summary(const RunFindings& run, const TextStyle& style) {
   std::string text = "\n";
   if (std::ranges::any_of(run.cases, [](const CaseFindings& c) { return !c.outputs.empty(); }))
     text += "figures: worst |error| / bound; above 1 fails\n";
-  text += std::to_string(run.cases.size()) + (run.cases.size() == 1 ? " case: " : " cases: ");
+  return text + text_of_counts(run, style);
+}
+
+std::string text_of_counts(const RunFindings& run, const TextStyle& style) {
+  std::string text = std::to_string(run.cases.size()) + (run.cases.size() == 1 ? " case: " : " cases: ");
   bool is_first = true;
   for (const Verdict v :
        {Verdict::pass, Verdict::inconclusive, Verdict::fail, Verdict::invalid, Verdict::internal}) {
