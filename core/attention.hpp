@@ -36,6 +36,8 @@ struct BasicAttentionInputs {
   View<const Real, 1> alibi_slopes;  // [Hq]; optional
   View<const Real, 1> sink;          // [Hq], a score that takes weight and carries no value; optional
   Index past = 0;                    // how many of the Sk keys stand before the sequence of the queries
+  View<const Index, 1> row{};        // [Sq]: which rows of the sequence q holds; empty: all of them
+  Index rows = 0;                    // of the sequence, where q does not hold all of them
 
   Index q_heads() const { return q.extent(0); }
   Index kv_heads() const { return k.extent(0); }
@@ -50,7 +52,8 @@ using AttentionInputs = BasicAttentionInputs<double>;
 
 template <class Real>
 Index diagonal(const AttentionSpec& spec, const BasicAttentionInputs<Real>& in, Index i) {
-  return i + (spec.causal == Causal::top_left ? in.past : in.keys() - in.queries());
+  const Index row = in.row ? in.row(i) : i, rows = in.row ? in.rows : in.queries();
+  return row + (spec.causal == Causal::top_left ? in.past : in.keys() - rows);
 }
 
 }  // namespace attest

@@ -26,6 +26,9 @@ struct Tensor {
   }
 };
 
+/// Along each axis of a tensor, the indices that are wanted, ascending.
+using Selection = std::vector<std::vector<Index>>;
+
 using Attribute = std::variant<std::string, double, std::int64_t, bool>;
 using Attributes = std::map<std::string, Attribute>;
 
@@ -35,6 +38,11 @@ struct Case {
   std::string op;
   Attributes spec, contract, about;
   std::map<std::string, Tensor> in, out;
+
+  // A part of a larger case (verify/row_sample.hpp) holds the rows `row` of `rows`, and one of `parts` such
+  // shares.
+  std::vector<Index> row;  // empty: all of them
+  Index rows = 0, parts = 1;
 
   /// The tensor in/port or out/port; null if there is none.
   const Tensor* input(const std::string& port) const { return find(in, port); }

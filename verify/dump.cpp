@@ -156,17 +156,22 @@ Attributes read_attribute_group(hid_t group, bool may_have_lines, const std::str
   return attributes;
 }
 
-std::map<std::string, Tensor> read_tensors(hid_t group, Dump::Contents contents, std::uint64_t file_bytes,
+/// read: the tensor of an open dataset, if it is wanted, by its path and the name of its object.
+using ReadTensor = std::function<std::optional<Tensor>(hid_t, const std::string&, const std::string&)>;
+
+std::map<std::string, Tensor> read_tensors(hid_t group, const std::string& group_name, const ReadTensor& read,
                                            const std::string& object) {
   check_attribute_names(group, {}, object);
   std::map<std::string, Tensor> tensors;
-  for (const std::string& name : link_names(group, object)) {
+  const std::vector<std::string> names = link_names(group, object);
+  for (const std::string& name : names) {
     const std::string path = object + "/" + name;
     const Handle dataset = open_link(group, name, path);
     if (H5Iget_type(dataset) != H5I_DATASET) reject(path, "is not a dataset", "a dataset is expected");
-    tensors[name] = read_tensor(dataset, contents == Dump::Contents::everything, file_bytes, path);
+    if (std::optional<Tensor> tensor = read(dataset, group_name + "/" + name, path))
+      tensors[name] = std::move(*tensor);
   }
-  if (tensors.empty()) reject(object, "is empty", "at least one dataset is expected");
+  if (names.empty()) reject(object, "is empty", "at least one dataset is expected");
   return tensors;
 }
 
@@ -206,7 +211,7 @@ struct Dump::File {
     std::sort(cases.begin(), cases.end());
   }
 
-  Case read(const std::string& case_name, Contents contents) const;
+  Case read(const std::string& case_name, const ReadTensor& read) const;
 };
 
 Dump::Dump(const std::string& path) {
@@ -222,7 +227,12 @@ Dump::Dump(const std::string& path) {
     };
     skip_invalid([&] {
       const File file(path);
-      for (const std::string& name : file.cases) skip_invalid([&] { file.read(name, Contents::headers); });
+      for (const std::string& name : file.cases)
+        skip_invalid([&] {
+          file.read(name, [&](hid_t dataset, const std::string&, const std::string& object) {
+            return read_header(dataset, file.bytes, object);
+          });
+        });
     });
     H5close();  // memory that the library overwrote may show when it is released
   });
@@ -238,7 +248,7 @@ const std::vector<std::string>& Dump::case_names() const {
   return file_->cases;
 }
 
-Case Dump::File::read(const std::string& case_name, Contents contents) const {
+Case Dump::File::read(const std::string& case_name, const ReadTensor& read) const {
   if (std::count(cases.begin(), cases.end(), case_name) == 0) {
     std::string list;
     for (const std::string& known : cases) list += (list.empty() ? "" : ", ") + known;
@@ -269,7 +279,7 @@ Case Dump::File::read(const std::string& case_name, Contents contents) const {
     if (!attributes && !tensors) reject(part, "is not known", "accepted: spec, contract, in, out, about");
     const Handle child = open_group(group, name, part);
     if (attributes) *attributes = read_attribute_group(child, name == "about", part);
-    if (tensors) *tensors = read_tensors(child, contents, bytes, part);
+    if (tensors) *tensors = read_tensors(child, name, read, part);
   }
   if (c.in.empty())
     reject(c.object("in"), "is missing", "the datasets that the kernel read are expected there");
@@ -279,7 +289,20 @@ Case Dump::File::read(const std::string& case_name, Contents contents) const {
 }
 
 Case Dump::read(const std::string& case_name, Contents contents) const {
-  return file_->read(case_name, contents);
+  return file_->read(case_name, [&](hid_t dataset, const std::string&, const std::string& object) {
+    return contents == Contents::headers ? read_header(dataset, file_->bytes, object)
+                                         : read_tensor(dataset, file_->bytes, object);
+  });
+}
+
+Case Dump::read(const std::string& case_name, const Parts& parts) const {
+  return file_->read(
+      case_name,
+      [&](hid_t dataset, const std::string& path, const std::string& object) -> std::optional<Tensor> {
+        const std::optional<Selection> part = parts(path);
+        if (!part) return std::nullopt;
+        return read_part(dataset, *part, file_->bytes, object);
+      });
 }
 
 }  // namespace attest

@@ -1,7 +1,9 @@
 // Reads dumps: HDF5 files in the format of docs/dump_format.md. Never writes to them.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +20,9 @@ class Dump {
  public:
   enum class Contents { headers, everything };
 
+  /// Which part of the tensor in/name or out/name to read; nothing to leave the tensor out.
+  using Parts = std::function<std::optional<Selection>(const std::string& path)>;
+
   explicit Dump(const std::string& path);
   ~Dump();
   Dump(const Dump&) = delete;
@@ -27,6 +32,8 @@ class Dump {
   const std::vector<std::string>& case_names() const;
 
   Case read(const std::string& case_name, Contents contents = Contents::everything) const;
+  /// The case with parts of its tensors: memory for no more than these.
+  Case read(const std::string& case_name, const Parts& parts) const;
 
  private:
   struct File;

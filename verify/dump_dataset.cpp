@@ -6,6 +6,8 @@
 #include <new>
 #include <set>
 #include <span>
+#include <tuple>
+#include <utility>
 
 #include "verify/dump_types.hpp"
 
@@ -208,6 +210,48 @@ std::string read_text(hid_t attribute, hid_t type, const std::string& object) {
   return text;
 }
 
+/// Selects what is at the given indices of every axis.
+void select(hid_t space, const Selection& part) {
+  // Blocks without gaps, one after another: the axes count them up like the digits of a number.
+  std::vector<std::vector<std::pair<hsize_t, hsize_t>>> runs(part.size());  // start and length, per axis
+  for (std::size_t axis = 0; axis < part.size(); ++axis) {
+    for (const Index i : part[axis]) {
+      const auto at = static_cast<hsize_t>(i);
+      if (runs[axis].empty() || runs[axis].back().first + runs[axis].back().second != at)
+        runs[axis].emplace_back(at, 0);
+      ++runs[axis].back().second;
+    }
+  }
+  H5Sselect_none(space);
+  std::vector<std::size_t> run(part.size());
+  std::vector<hsize_t> start(part.size()), length(part.size());
+  for (bool is_done = false; !is_done;) {
+    for (std::size_t axis = 0; axis < part.size(); ++axis)
+      std::tie(start[axis], length[axis]) = runs[axis][run[axis]];
+    H5Sselect_hyperslab(space, H5S_SELECT_OR, start.data(), nullptr, length.data(), nullptr);
+    is_done = true;
+    for (std::size_t axis = part.size(); is_done && axis-- > 0;) {
+      run[axis] = (run[axis] + 1) % runs[axis].size();
+      is_done = run[axis] == 0;
+    }
+  }
+}
+
+/// The selected elements, as many as the tensor has.
+std::vector<double> values_of(hid_t dataset, hid_t in_memory, hid_t in_file, const Tensor& tensor,
+                              const std::string& object) {
+  const ElementType type = type_of(dataset, object);
+  try {
+    std::vector<std::byte> raw(static_cast<std::size_t>(tensor.size()) * type.bytes);
+    const Handle stored(H5Dget_type(dataset));  // read as it is stored: the library converts nothing
+    if (H5Dread(dataset, stored, in_memory, in_file, H5P_DEFAULT, raw.data()) < 0) reject_unreadable(object);
+    return decode_elements(type, raw, object);
+  } catch (const std::bad_alloc&) {
+    std::vector<hsize_t> shape(tensor.shape.begin(), tensor.shape.end());
+    reject(object, "of shape " + shown(shape) + " does not fit into memory", "a smaller tensor is expected");
+  }
+}
+
 void check_text(const std::string& text, bool may_have_lines, const std::string& object) {
   if (!is_utf8(text)) reject(object, "is not UTF-8", "a text in UTF-8 is expected");
   for (const char c : text) {
@@ -221,23 +265,27 @@ void check_text(const std::string& text, bool may_have_lines, const std::string&
 
 }  // namespace
 
-Tensor read_tensor(hid_t dataset, bool with_values, std::uint64_t file_bytes, const std::string& object) {
+Tensor read_header(hid_t dataset, std::uint64_t file_bytes, const std::string& object) {
   const ElementType type = type_of(dataset, object);
   const std::vector<hsize_t> shape = shape_of(dataset, object);
-  const std::uint64_t bytes = check_storage(dataset, shape, type.bytes, file_bytes, object);
-  Tensor tensor;
-  tensor.type_name = type.name;
-  tensor.dtype = type.dtype;
-  tensor.shape.assign(shape.begin(), shape.end());
-  if (!with_values) return tensor;
-  try {
-    std::vector<std::byte> raw(bytes);
-    const Handle stored(H5Dget_type(dataset));  // read as it is stored: the library converts nothing
-    if (H5Dread(dataset, stored, H5S_ALL, H5S_ALL, H5P_DEFAULT, raw.data()) < 0) reject_unreadable(object);
-    tensor.values = decode_elements(type, raw, object);
-  } catch (const std::bad_alloc&) {
-    reject(object, "of shape " + shown(shape) + " does not fit into memory", "a smaller tensor is expected");
-  }
+  check_storage(dataset, shape, type.bytes, file_bytes, object);
+  return {type.name, type.dtype, {shape.begin(), shape.end()}, {}};
+}
+
+Tensor read_tensor(hid_t dataset, std::uint64_t file_bytes, const std::string& object) {
+  Tensor tensor = read_header(dataset, file_bytes, object);
+  tensor.values = values_of(dataset, H5S_ALL, H5S_ALL, tensor, object);
+  return tensor;
+}
+
+Tensor read_part(hid_t dataset, const Selection& part, std::uint64_t file_bytes, const std::string& object) {
+  Tensor tensor = read_header(dataset, file_bytes, object);
+  const Handle in_file(H5Dget_space(dataset));
+  select(in_file, part);
+  for (std::size_t axis = 0; axis < part.size(); ++axis) tensor.shape[axis] = std::ssize(part[axis]);
+  const auto count = static_cast<hsize_t>(tensor.size());
+  const Handle in_memory(H5Screate_simple(1, &count, nullptr));
+  tensor.values = values_of(dataset, in_memory, in_file, tensor, object);
   return tensor;
 }
 

@@ -10,10 +10,12 @@
 
 namespace attest {
 
-/// The tensor of an open dataset, without its values unless they are asked for. object names the dataset in
-/// messages; file_bytes is the size of its file. Takes memory only after comparing what the dataset declares
-/// with what is stored. Throws InvalidCase.
-Tensor read_tensor(hid_t dataset, bool with_values, std::uint64_t file_bytes, const std::string& object);
+/// The tensor of an open dataset: without its values, with all, or with some of them, of which it then has
+/// the shape. object names the dataset in messages; file_bytes is the size of its file. They take memory only
+/// after comparing what the dataset declares with what is stored. Throw InvalidCase.
+Tensor read_header(hid_t dataset, std::uint64_t file_bytes, const std::string& object);
+Tensor read_tensor(hid_t dataset, std::uint64_t file_bytes, const std::string& object);
+Tensor read_part(hid_t dataset, const Selection& part, std::uint64_t file_bytes, const std::string& object);
 
 /// The names of an object's attributes, in the order of the names.
 std::vector<std::string> attribute_names(hid_t owner, const std::string& object);

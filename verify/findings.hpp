@@ -13,6 +13,12 @@ namespace attest {
 /// From the lightest to the gravest. Internal: our own check failed, so that nothing is known of the case.
 enum class Verdict { pass, inconclusive, fail, invalid, internal };
 
+/// A figure that is larger than in a baseline by more than chance explains.
+struct Growth {
+  std::string name;  // "spread", "gain" (their sizes) or "worst": |error| / bound
+  double value, before, limit;
+};
+
 /// One output against its bounds, element by element. Ratios are |error| / bound: above 1 is a failure.
 struct OutputFindings {
   std::string name;
@@ -32,6 +38,8 @@ struct OutputFindings {
   std::vector<Statistic> statistics;
   std::string stored_operands;  // how the kernel seems to have stored P and dS; empty if that is unknown
   double predicted = 0;         // share of the elements that this predicts to the last bit
+  ErrorProfile profile;
+  std::vector<Growth> growth;  // empty without a baseline
 };
 
 /// Why a verdict is what it is, in words.
@@ -49,6 +57,8 @@ struct CaseFindings {
   std::vector<DiagnosisEntry> diagnosis;
   std::vector<std::string> reasons;  // why inconclusive
   std::vector<std::string> remarks;  // what else is known of the case, whatever its verdict
+  std::string judged;                // which rows were, in words; empty if all of them
+  std::string inputs;                // a digest of op, spec and inputs; empty if nothing was judged
   double seconds = 0;                // that judging took
   std::string error;                 // why invalid or internal: one line that names the file
   Attributes about;

@@ -33,6 +33,11 @@ std::string text_of_counts(const RunFindings& run, const TextStyle& style);
 /// The whole report, a line end behind it. `version` is the program's.
 std::string json_of_run(const RunFindings& run, std::string_view version);
 
+constexpr int report_format = 1;  // counts up when a key changes its meaning or goes away
+
+/// Indented JSON with its lists of numbers on one line each, and a line end behind it.
+std::string text_of_json(const std::string& indented);
+
 /// The same for JUnit: a test suite per file, a test per case. A case that is inconclusive counts as failed,
 /// as it does in the exit status.
 std::string junit_of_run(const RunFindings& run, std::string_view version);

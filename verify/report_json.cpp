@@ -9,18 +9,26 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int report_format = 1;  // counts up when a key changes its meaning or goes away
-
 /// JSON has no NaN and no infinities: they are strings.
 Json json_of(double value) {
   if (std::isfinite(value)) return value;
   return exact_text(value);
 }
 
+Json json_of(const ErrorProfile::Blocks& blocks) {
+  return {{"rows", blocks.rows}, {"columns", blocks.columns}};
+}
+
 Json json_of(const OutputFindings& o) {
   Json statistics = Json::array();
   for (const Statistic& x : o.statistics)
     statistics.push_back({{"name", x.name}, {"value", json_of(x.value)}, {"limit", json_of(x.limit)}});
+  Json growth = Json::array();
+  for (const Growth& x : o.growth)
+    growth.push_back({{"name", x.name},
+                      {"value", json_of(x.value)},
+                      {"before", json_of(x.before)},
+                      {"limit", json_of(x.limit)}});
   return {{"name", o.name},
           {"dtype", o.type_name},
           {"shape", o.shape},
@@ -39,7 +47,12 @@ Json json_of(const OutputFindings& o) {
           {"rms_ratio", json_of(o.rms_ratio)},
           {"statistics", statistics},
           {"stored_operands", o.stored_operands},
-          {"predicted", json_of(o.predicted)}};
+          {"predicted", json_of(o.predicted)},
+          {"profile",
+           {{"spread", json_of(o.profile.spread)},
+            {"gain", json_of(o.profile.gain)},
+            {"systematic_gain", json_of(o.profile.systematic_gain)}}},
+          {"growth", growth}};
 }
 
 Json json_of(const DiagnosisEntry& d) {
@@ -78,7 +91,9 @@ Json json_of(const CaseFindings& c) {
                  {"outputs", json_list(c.outputs)},
                  {"diagnosis", json_list(c.diagnosis)},
                  {"reasons", c.reasons},
-                 {"remarks", c.remarks}};
+                 {"remarks", c.remarks},
+                 {"judged", c.judged},
+                 {"inputs", c.inputs}};
   if (!c.error.empty()) object["error"] = c.error;
   object["about"] = json_of(c.about);
   return object;
@@ -86,13 +101,38 @@ Json json_of(const CaseFindings& c) {
 
 }  // namespace
 
+std::string text_of_json(const std::string& indented) {
+  std::string text;
+  for (std::size_t at = 0; at < indented.size(); ++at) {
+    text += indented[at];
+    if (indented[at] == '"') {  // to its end, past what is escaped
+      for (++at; indented[at] != '"'; ++at) {
+        text += indented[at];
+        if (indented[at] == '\\') text += indented[++at];
+      }
+      text += '"';
+    }
+    if (indented[at] != '[') continue;
+    const std::size_t end = indented.find_first_of("[]{}\"", at + 1);
+    if (indented[end] != ']') continue;  // not a list of numbers
+    for (++at; at < end; ++at) {
+      if (indented[at] != '\n') text += indented[at];
+      if (indented[at] != '\n') continue;
+      at = indented.find_first_not_of(' ', at + 1) - 1;
+      if (text.back() == ',') text += ' ';
+    }
+    text += ']';
+  }
+  return text + '\n';
+}
+
 std::string json_of_run(const RunFindings& run, std::string_view version) {
   const Json report = {{"attest", version},
                        {"format", report_format},
                        {"cases", json_list(run.cases)},
                        {"verdict", name_of(run.verdict())}};
   // Names in a file may be any bytes; those that are not UTF-8 become U+FFFD.
-  return report.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
+  return text_of_json(report.dump(2, ' ', false, Json::error_handler_t::replace));
 }
 
 }  // namespace attest

@@ -127,6 +127,20 @@ std::string output_details(const OutputFindings& o, const TextStyle& style) {
   return text;
 }
 
+/// "o: spread 0.94, 0.83 in the baseline; more than 0.86 is neither chance nor another order of the
+/// operations"
+std::string growth_details(const OutputFindings& o, const TextStyle& style) {
+  std::string text;
+  for (const Growth& x : o.growth) {
+    const std::string what = x.name == "worst" ? "worst |error| / bound" : x.name;
+    text += wrapped(o.name + ": error grew: " + what + " " + number_text(x.value, 3) + ", " +
+                        number_text(x.before, 3) + " in the baseline; " + number_text(x.limit, 3) +
+                        " is the limit",
+                    style.width, detail_indent, detail_indent + display_width(o.name) + 2);
+  }
+  return text;
+}
+
 std::string detail(const std::string& text, const TextStyle& style) {
   return wrapped(printable(text), style.width, detail_indent, detail_indent + 2);
 }
@@ -135,7 +149,8 @@ std::string detail(const std::string& text, const TextStyle& style) {
 std::string case_details(const CaseFindings& c, const TextStyle& style) {
   std::string text;
   for (const OutputFindings& output : c.outputs)
-    if (output.verdict == Verdict::fail) text += output_details(output, style);
+    if (output.verdict == Verdict::fail)
+      text += output_details(output, style) + growth_details(output, style);
   for (const std::string& reason : c.reasons) text += detail("reason: " + reason, style);
   for (const std::string& remark : c.remarks) text += detail("remark: " + remark, style);
   for (const DiagnosisEntry& d : c.diagnosis)
@@ -193,6 +208,7 @@ std::string text_of_file(std::span<const CaseFindings> cases, const TextStyle& s
   const std::string contract = amount == Detail::evidence ? "" : shared_contract(cases);
   for (const CaseFindings& c : cases) {
     text += case_line(c, columns, style);
+    if (!c.judged.empty()) text += detail(c.judged, style);
     text += case_details(c, style);
     if (amount == Detail::evidence) {
       text += case_evidence(c, style);
@@ -209,7 +225,7 @@ std::string text_of_problems(const CaseFindings& c) {
 }
 
 std::string text_of_evidence(const CaseFindings& c) {
-  return case_evidence(c, {});
+  return (c.judged.empty() ? "" : detail(c.judged, {})) + case_evidence(c, {});
 }
 
 std::string text_of_summary(const RunFindings& run, const TextStyle& style) {

@@ -2,7 +2,10 @@
 // Equation numbers: docs/statistics.md.
 #include "verify/statistics.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <tuple>
+#include <utility>
 
 #include "verify/replay_statistics.hpp"
 #include "verify/scatter.hpp"
@@ -11,6 +14,7 @@ namespace attest {
 namespace {
 
 constexpr Index most_elements = Index{1} << 16;  // more would not tell more
+constexpr Index most_blocks = 32;                // of an ErrorProfile, along rows and along columns
 
 /// One element that takes part.
 struct Sample {
@@ -43,6 +47,45 @@ std::vector<Sample> samples_of(const Expected& expected, std::vector<ErrorPlace>
 }
 
 }  // namespace
+
+ErrorProfile error_profile(const Expected& expected) {
+  std::vector<ErrorPlace> places;
+  const std::vector<Sample> samples = samples_of(expected, places);
+  const auto blocks_of = [&](Index ErrorPlace::*axis) {
+    std::vector<Index> known;
+    for (const ErrorPlace& place : places) known.push_back(place.*axis);
+    std::ranges::sort(known);
+    known.erase(std::unique(known.begin(), known.end()), known.end());
+    const Index count = std::ssize(known), blocks = std::min(count, most_blocks);
+    std::vector<double> square(blocks), elements(blocks), slope(blocks), weight(blocks);
+    for (std::size_t n = 0; n < samples.size(); ++n) {
+      const Sample& s = samples[n];
+      const Index rank = std::ranges::lower_bound(known, places[n].*axis) - known.begin(),
+                  b = rank * blocks / count;
+      const double predicted = s.variance + s.systematic * s.systematic;
+      square[b] += s.error * s.error / predicted;
+      elements[b] += 1;
+      slope[b] += s.value * s.error / predicted;
+      weight[b] += s.value * s.value / predicted;
+    }
+    for (Index b = 0; b < blocks; ++b) {
+      square[b] /= elements[b];
+      slope[b] = weight[b] > 0 ? slope[b] / weight[b] : 0;
+    }
+    return std::pair{square, slope};
+  };
+  ErrorProfile profile;
+  double leaning = 0, total = 0;
+  for (const Sample& s : samples) {
+    const double predicted = s.variance + s.systematic * s.systematic;
+    leaning += std::abs(s.value) * s.systematic / predicted;
+    total += s.value * s.value / predicted;
+  }
+  profile.systematic_gain = total > 0 ? leaning / total : 0;
+  std::tie(profile.spread.rows, profile.gain.rows) = blocks_of(&ErrorPlace::row);
+  std::tie(profile.spread.columns, profile.gain.columns) = blocks_of(&ErrorPlace::column);
+  return profile;
+}
 
 std::vector<Statistic> statistics(const Expected& expected) {
   std::vector<ErrorPlace> places;

@@ -17,6 +17,16 @@ struct Statistic {
   bool exceeds() const { return std::abs(value) > limit; }
 };
 
+/// The two figures by blocks of the tensor, so that another run on the same inputs can be held against this
+/// one block by block (verify/baseline.hpp). Means of error^2 / predicted variance, and gains.
+struct ErrorProfile {
+  struct Blocks {
+    std::vector<double> rows, columns;
+  };
+  Blocks spread, gain;
+  double systematic_gain = 0;  // what systematic errors, all in one direction, could do to the gain
+};
+
 /// spread: root mean square of error / predicted standard deviation.
 /// gain: by which factor, less 1, the values are too large.
 /// unreplayed, replayed spread: see replay_statistics.
@@ -25,5 +35,7 @@ std::vector<Statistic> statistics(const Expected& expected);
 
 /// sigma^2 is a model: real and emulated kernels that keep their contract stay below (docs/statistics.md).
 inline constexpr double model_slack = 0.15;
+/// Empty where statistics() is.
+ErrorProfile error_profile(const Expected& expected);
 
 }  // namespace attest

@@ -7,6 +7,7 @@
 #include "verify/axes.hpp"
 #include "verify/compare.hpp"
 #include "verify/diagnose.hpp"
+#include "verify/digest.hpp"
 #include "verify/judge.hpp"
 #include "verify/region.hpp"
 
@@ -41,6 +42,7 @@ CaseFindings verify_case(const Op& op, const Case& c, Progress& progress) {
   findings.name = c.name;
   findings.op = c.op;
   findings.about = c.about;
+  findings.inputs = digest_of(c).text();
   findings.contract = problem->contract();
   findings.remarks = problem->remarks();
   for (const Expected& e : expected) {

@@ -124,24 +124,43 @@ TEST_CASE("the JSON report has the documented keys in the documented order") {
 
   const Json& failed = report["cases"][2];
   CHECK(keys_of(failed) == std::vector<std::string>{"file", "name", "op", "verdict", "contract", "outputs",
-                                                    "diagnosis", "reasons", "remarks", "about"});
+                                                    "diagnosis", "reasons", "remarks", "judged", "inputs",
+                                                    "about"});
   CHECK(failed["file"] == "kernels.h5");
   CHECK(failed["name"] == "case_fail");
   CHECK(failed["verdict"] == "fail");
   CHECK(failed["diagnosis"].dump() == R"([{"cause":"the scale is missing","confidence":0.97,)"
                                       R"("evidence":"with scale = 1 every element is within its bound"}])");
   const Json& o = failed["outputs"][0];
-  CHECK(keys_of(o) == std::vector<std::string>{"name", "dtype", "shape", "verdict", "elements", "beyond",
-                                               "beyond_rigorous", "where", "worst_ratio",
-                                               "worst_rigorous_ratio", "at", "got", "want", "bound", "error",
-                                               "rms_ratio", "statistics", "stored_operands", "predicted"});
+  CHECK(keys_of(o) == std::vector<std::string>{"name",
+                                               "dtype",
+                                               "shape",
+                                               "verdict",
+                                               "elements",
+                                               "beyond",
+                                               "beyond_rigorous",
+                                               "where",
+                                               "worst_ratio",
+                                               "worst_rigorous_ratio",
+                                               "at",
+                                               "got",
+                                               "want",
+                                               "bound",
+                                               "error",
+                                               "rms_ratio",
+                                               "statistics",
+                                               "stored_operands",
+                                               "predicted",
+                                               "profile",
+                                               "growth"});
   CHECK(o["shape"].dump() == "[2,3,77,64]");
   CHECK(o["at"].dump() == "[1,0,76,63]");
   CHECK(o["beyond"] == 3);
 
   const Json& invalid = report["cases"][3];
   CHECK(keys_of(invalid) == std::vector<std::string>{"file", "name", "op", "verdict", "contract", "outputs",
-                                                     "diagnosis", "reasons", "remarks", "error", "about"});
+                                                     "diagnosis", "reasons", "remarks", "judged", "inputs",
+                                                     "error", "about"});
   CHECK(invalid["outputs"].dump() == "[]");
   CHECK(invalid["about"].dump() == "{}");
   CHECK(invalid["error"] == "kernels.h5: /case_invalid/op is \"atention\"");

@@ -170,8 +170,9 @@ bool Backward::queries_repeat(Index g) const {
 void Backward::head(Index g) {
   const Head head(in_, g);
   const Index queries = in_.queries(), keys = head.keys;
-  const bool repeat = queries_repeat(g);
-  GroupSums dk(keys, head.qk_width, in_.group(), repeat), dv(keys, head.v_width, in_.group(), repeat);
+  const bool repeat = (out_.dk || out_.dv) && queries_repeat(g);
+  GroupSums dk(out_.dk ? keys : 0, head.qk_width, in_.group(), repeat);
+  GroupSums dv(out_.dv ? keys : 0, head.v_width, in_.group(), repeat);
   std::vector<PairRow> rows(block_rows);
   Lanes q, d_o;
 

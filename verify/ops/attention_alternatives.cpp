@@ -113,7 +113,7 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
     wrong.causal = Causal::top_left;
     if (!is_limited) wrong.causal = Causal::none;
     take(sampled_answers(name, wrong, [&, shift](AttentionInputs& x) {
-      const Index offset = diagonal(right, x, 0) + shift;
+      const Index offset = diagonal(right, x, 0) - (x.row ? x.row(0) : 0) + shift;
       misread(x);
       x.past = offset;
     }));

@@ -242,6 +242,10 @@ Sequence AttentionCase::sequence(Index b, Index first_q, Index queries, Index fi
   s.in.k = keys_of(data("k"), s, sizes_k_.width);
   s.in.v = keys_of(data("v"), s, sizes_v_.width);
   s.in.past = std::min(past_, keys);
+  if (!case_.row.empty()) {
+    s.in.row = {case_.row.data(), {std::ssize(case_.row)}};
+    s.in.rows = case_.rows;
+  }
   if (past_ > 0) {
     const auto joined = [&](const char* name, View<const double, 3> fresh, Index width, auto& storage) {
       const View<const double, 3> past =

@@ -8,7 +8,7 @@
 namespace attest {
 namespace {
 
-constexpr Index sampled_rows = 32;  // of a case, and as many keys
+constexpr Index sampled_rows = 32;  // of a case, in all of its parts, and as many keys
 
 /// Places of a case: sequence n, head h, row or key i.
 struct Place {
@@ -18,10 +18,11 @@ struct Place {
 
 /// At most sampled_rows of all places, evenly spread, the first and the last among them.
 template <class HeadsOf, class CountOf>
-std::vector<Place> sample(const std::vector<Sequence>& sequences, HeadsOf heads_of, CountOf count_of) {
+std::vector<Place> sample(const std::vector<Sequence>& sequences, Index parts, HeadsOf heads_of,
+                          CountOf count_of) {
   Index total = 0;
   for (const Sequence& s : sequences) total += heads_of(s) * count_of(s);
-  const Index wanted = std::min(total, sampled_rows);
+  const Index wanted = std::min(total, std::max(Index{1}, sampled_rows / parts));
   std::vector<Place> places;
   Index passed = 0;  // places before this sequence
   for (std::size_t n = 0; n < sequences.size(); ++n) {
@@ -37,15 +38,16 @@ std::vector<Place> sample(const std::vector<Sequence>& sequences, HeadsOf heads_
   return places;
 }
 
-std::vector<Place> sample_rows(const std::vector<Sequence>& sequences) {
+std::vector<Place> sample_rows(const std::vector<Sequence>& sequences, Index parts) {
   return sample(
-      sequences, [](const Sequence& s) { return s.in.q_heads(); },
+      sequences, parts, [](const Sequence& s) { return s.in.q_heads(); },
       [](const Sequence& s) { return s.queries; });
 }
 
-std::vector<Place> sample_keys(const std::vector<Sequence>& sequences) {
+std::vector<Place> sample_keys(const std::vector<Sequence>& sequences, Index parts) {
   return sample(
-      sequences, [](const Sequence& s) { return s.in.kv_heads(); }, [](const Sequence& s) { return s.keys; });
+      sequences, parts, [](const Sequence& s) { return s.in.kv_heads(); },
+      [](const Sequence& s) { return s.keys; });
 }
 
 }  // namespace
@@ -106,7 +108,7 @@ std::vector<Decoy> AttentionProblem::sampled_answers(const std::string& name, co
   const auto rows_place = [this](const Sequence& s) {
     return [&](const double* data, const Tensor& tensor) { return attention_.like_rows(data, tensor, s); };
   };
-  for (const Place& at : sample_rows(attention_.sequences)) {
+  for (const Place& at : sample_rows(attention_.sequences, case_.parts)) {
     Sequence s = attention_.sequences[at.n];
     if (misread) misread(s.in);
     std::vector<double> scores(s.in.keys()), p(s.in.keys()), o(s.in.v_width());
@@ -144,7 +146,7 @@ std::vector<Decoy> AttentionProblem::sampled_answers(const std::string& name, co
 
 void AttentionProblem::add_gradients(Answers& answers, const AttentionSpec& spec,
                                      const GradientMisreading& misread) const {
-  for (const Place& at : sample_rows(attention_.sequences)) {
+  for (const Place& at : sample_rows(attention_.sequences, case_.parts)) {
     if (!case_.output("dq")) break;
     Sequence s = attention_.sequences[at.n];
     ref::AttentionSaved saved = saved_[at.n].for_ref();
@@ -156,7 +158,7 @@ void AttentionProblem::add_gradients(Answers& answers, const AttentionSpec& spec
         "dq", [&](const double* data, const Tensor&) { return attention_.like_q(data, s); }, at.h, at.i, dq);
   }
   if (!case_.output("dk") && !case_.output("dv")) return;
-  for (const Place& at : sample_keys(attention_.sequences)) {
+  for (const Place& at : sample_keys(attention_.sequences, case_.parts)) {
     Sequence s = attention_.sequences[at.n];
     ref::AttentionSaved saved = saved_[at.n].for_ref();
     misread(s.in, saved);
@@ -182,7 +184,7 @@ std::vector<Decoy> AttentionProblem::sampled_gradients(const std::string& name, 
 std::vector<Decoy> AttentionProblem::sampled_lse(const std::string& name,
                                                  const std::function<double(double m, double l)>& lse) const {
   Answers answers(name, case_);
-  for (const Place& at : sample_rows(attention_.sequences)) {
+  for (const Place& at : sample_rows(attention_.sequences, case_.parts)) {
     const Sequence& s = attention_.sequences[at.n];
     std::vector<double> scores(s.in.keys()), p(s.in.keys()), o(s.in.v_width());
     const ref::SoftmaxStats stats =
@@ -197,7 +199,7 @@ std::vector<Decoy> AttentionProblem::sampled_lse(const std::string& name,
 
 std::vector<Decoy> AttentionProblem::sampled_means_of_v() const {
   Answers answers("the mean of V", case_);
-  for (const Place& at : sample_rows(attention_.sequences)) {
+  for (const Place& at : sample_rows(attention_.sequences, case_.parts)) {
     const Sequence& s = attention_.sequences[at.n];
     std::vector<double> mean(s.in.v_width());
     for (Index j = 0; j < s.in.keys(); ++j) {

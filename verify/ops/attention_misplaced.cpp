@@ -49,7 +49,8 @@ std::vector<DiagnosisEntry> misplaced_rows(std::span<const AttentionRow> rows, c
     if (!origin_of(
             row, o, [&](Index h, Index i, Index e) { return &place(h, i, e) - data; }, from))
       continue;
-    const Index rows_off = from.i - row.i;
+    const auto number = [&](Index i) { return row.in->row ? row.in->row(i) : i; };
+    const Index rows_off = number(from.i) - number(row.i);
     std::string where;
     if (rows_off != 0) {
       where = std::to_string(std::abs(rows_off)) + (std::abs(rows_off) == 1 ? " row " : " rows ") +
