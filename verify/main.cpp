@@ -1,13 +1,10 @@
-// The program `attest`: reads the command line, judges or lists every case, reports, and turns the verdict
-// into an exit status. One bad file or case never hides the others.
+// The program `attest`: reads the command line. One bad file or case never hides the others.
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
+#include <charconv>
 #include <csignal>
-#include <optional>
-#include <span>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -18,10 +15,8 @@
 #include "verify/inspect.hpp"
 #include "verify/ops_command.hpp"
 #include "verify/program.hpp"
-#include "verify/progress.hpp"
-#include "verify/report.hpp"
 #include "verify/trace_command.hpp"
-#include "verify/verify_case.hpp"
+#include "verify/verify_command.hpp"
 
 namespace {
 
@@ -36,6 +31,9 @@ constexpr const char* exit_status_help =
     "  4  inconclusive: a wrong kernel could have passed too\n"
     "  5  internal: attest's own check failed\n"
     "From the gravest: 5, 3, 1, 4, 0.";
+constexpr const char* baseline_help =
+    "Cases of the same file and name are replaced, others stay. Nothing is written unless all pass;\n"
+    "the exit status is that of attest verify.";
 constexpr const char* compare_help =
     "Cases are paired by name, or as they are if each file has one.\n"
     "Exit status (the gravest of all cases):\n"
@@ -46,82 +44,6 @@ constexpr const char* compare_help =
     "  4  inconclusive: inputs, spec or op are not the same\n"
     "  5  internal: attest's own check failed\n"
     "From the gravest: 5, 3, 1, 4, 0.";
-
-CaseFindings judge(const Dump& dump, const Listing& listing, const std::string& name, Progress& progress) {
-  CaseFindings findings;
-  findings.file = listing.file;
-  findings.name = name;
-  const auto start = std::chrono::steady_clock::now();
-  Case c;
-  const bool judged = guarded(findings, [&] {
-    const struct LineAway {  // before guarded() complains
-      Progress& line;
-      ~LineAway() { line.clear(); }
-    } line_away{progress};
-    c = dump.read(name);
-    findings = verify_case(c, progress);
-  });
-  if (!judged) {
-    findings.op = c.op;
-    findings.about = c.about;
-  }
-  findings.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return findings;
-}
-
-/// The table of a file as far as it is asked for; empty if nothing is left to say.
-std::string table_of(std::span<const CaseFindings> cases, const Options& options, const TextStyle& style) {
-  std::vector<CaseFindings> shown(cases.begin(), cases.end());
-  if (options.quiet) std::erase_if(shown, [](const auto& c) { return c.verdict == Verdict::pass; });
-  if (shown.empty() || options.json == "-") return "";
-  return text_of_file(shown, style, options.verbose ? Detail::evidence : Detail::problems);
-}
-
-int verify(const Options& options) {
-  const bool has_files = has_json_file(options) || !options.junit.empty();
-  check_report_files(options);
-
-  Output output;
-  RunFindings run;
-  Progress progress;
-  const TextStyle style = style_of(STDOUT_FILENO);
-  std::vector<Listing> listings;
-  for (const std::string& file : options.files) listings.emplace_back(file);
-  select(listings, options.globs);
-
-  bool is_first_table = true;
-  Index count = 0, index = 0;
-  for (const Listing& listing : listings) count += std::ssize(listing.names);
-  for (Listing& listing : listings) {
-    if (!output.works() && !has_files) break;  // nobody would see the rest
-    const std::size_t first = run.cases.size();
-    if (!listing.readable) run.cases.push_back(listing.failure);
-    if (!listing.names.empty()) {
-      std::optional<Dump> dump;
-      if (guarded(listing.failure, [&] { dump.emplace(listing.file); })) {
-        for (const std::string& name : listing.names) {
-          progress.begin_case(name, index++, count);
-          run.cases.push_back(judge(*dump, listing, name, progress));
-        }
-      } else {
-        run.cases.push_back(listing.failure);
-      }
-    }
-    const std::span<const CaseFindings> cases(run.cases.begin() + static_cast<Index>(first), run.cases.end());
-    const std::string table = table_of(cases, options, style);
-    if (table.empty()) continue;
-    output.print((is_first_table ? "" : "\n") + table);
-    is_first_table = false;
-  }
-  if (has_json_file(options)) write_whole(options.json, json_of_run(run, ATTEST_VERSION));
-  if (!options.junit.empty()) write_whole(options.junit, junit_of_run(run, ATTEST_VERSION));
-  if (options.json == "-") {
-    output.print(json_of_run(run, ATTEST_VERSION));
-  } else {
-    output.print(is_first_table ? text_of_counts(run, style) : text_of_summary(run, style));
-  }
-  return output.status(exit_status(run.verdict()));
-}
 
 int inspect(const Options& options) {
   Output output;
@@ -161,10 +83,13 @@ std::vector<std::string> with_json_value(std::vector<std::string> arguments) {
   return arguments;
 }
 
-void add_common_options(CLI::App& command, Options& options) {
+void add_case_option(CLI::App& command, Options& options) {
   command.add_option("--case", options.globs, "Only cases whose names match; may be repeated")
       ->allow_extra_args(false)
       ->type_name("GLOB");
+}
+
+void add_json_option(CLI::App& command, Options& options) {
   command.add_option("--json", options.json, "JSON instead of the table; =FILE: to FILE beside it")
       ->type_name("[=FILE]");
 }
@@ -183,6 +108,24 @@ void add_trace_options(CLI::App& command, TraceOptions& options) {
   command.footer("Exit status: 0, or 2 if an option is wrong or FILE cannot be written.");
 }
 
+/// Which cases, and how much of them.
+void add_choice_options(CLI::App& command, Options& options) {
+  add_case_option(command, options);
+  const auto read_rows = [&options](const std::string& value) {
+    Index count = 0;
+    const char* const last = value.data() + value.size();
+    const auto [end, error] = std::from_chars(value.data(), last, count);
+    options.rows.all = value == "all";
+    if (options.rows.all) return;
+    if (error != std::errc() || end != last || count < 1)
+      throw UsageError("--rows is '" + value + "'; a positive number or all is expected");
+    options.rows.count = count;
+  };
+  command.add_option_function<std::string>("--rows", read_rows, "Only so many rows of each head, by chance")
+      ->type_name("N|all");
+  command.add_option("--seed", options.rows.seed, "Which rows --rows draws; 1")->type_name("N");
+}
+
 int run(std::vector<std::string> arguments) {
   CLI::App app("attest: is an attention kernel as accurate as its arithmetic allows?", "attest");
   Options options;
@@ -191,17 +134,31 @@ int run(std::vector<std::string> arguments) {
   app.require_subcommand(1);
   app.footer(exit_status_help);
 
+  const CLI::Validator not_empty(
+      [](const std::string& file) { return file.empty() ? "needs a file name" : ""; }, "", "not_empty");
   CLI::App* verifying = app.add_subcommand("verify", "Judge the cases of dumps");
   verifying->add_option("FILE", options.files, "Dumps (HDF5)")->required()->type_name("");
-  add_common_options(*verifying, options);
+  add_json_option(*verifying, options);
   verifying->add_option("--junit", options.junit, "JUnit XML to FILE as well, for CI")
       ->type_name("FILE")
-      ->check(CLI::Validator([](const std::string& file) { return file.empty() ? "needs a file name" : ""; },
-                             "", "not_empty"));
+      ->check(not_empty);
+  add_choice_options(*verifying, options);
+  verifying->add_option("--baseline", options.baseline, "Fail, too, if errors grew since the report in FILE")
+      ->type_name("FILE")
+      ->check(not_empty);
   CLI::Option* quiet =
       verifying->add_flag("-q,--quiet", options.quiet, "Only cases that did not pass, and how many did");
   verifying->add_flag("-v,--verbose", options.verbose, "What was measured of every output")->excludes(quiet);
   verifying->footer(exit_status_help);
+
+  CLI::App* recording = app.add_subcommand("baseline", "Write or update the report for verify --baseline");
+  recording->add_option("BASELINE", options.baseline, "The report (JSON)")
+      ->required()
+      ->type_name("")
+      ->check(not_empty);
+  recording->add_option("FILE", options.files, "Dumps (HDF5)")->required()->type_name("");
+  add_choice_options(*recording, options);
+  recording->footer(baseline_help);
 
   CLI::App* inspecting = app.add_subcommand("inspect", "List what dumps hold");
   inspecting->add_option("FILE", options.files, "Dumps (HDF5)")->required()->type_name("");
@@ -211,7 +168,8 @@ int run(std::vector<std::string> arguments) {
       ->required()
       ->expected(2)
       ->type_name("");
-  add_common_options(*comparing, options);
+  add_case_option(*comparing, options);
+  add_json_option(*comparing, options);
   comparing->add_flag("--batch", options.batch, "A's one case is the batch that B's cases make up, by name");
   comparing->footer(compare_help);
 
@@ -237,6 +195,7 @@ int run(std::vector<std::string> arguments) {
     return output.status(0);
   }
   if (comparing->parsed()) return compare(options);
+  if (recording->parsed()) return write_baseline(options);
   if (describing->parsed()) return show_ops(names);
   if (tracing->parsed()) return trace(tracing_options);
   return verifying->parsed() ? verify(options) : inspect(options);

@@ -66,12 +66,14 @@ void check_report_files(const Options& options) {
   std::vector<std::pair<std::string, std::string>> reports;  // option and file
   if (has_json_file(options)) reports.emplace_back("--json=", options.json);
   if (!options.junit.empty()) reports.emplace_back("--junit=", options.junit);
+  std::vector<std::string> read = options.files;
+  if (!options.baseline.empty()) read.push_back(options.baseline);
   const auto is_same = [](const std::string& a, const std::string& b) {
     std::error_code ignored;
     return a == b || std::filesystem::equivalent(a, b, ignored);
   };
   for (const auto& [option, report] : reports) {
-    for (const std::string& file : options.files) {
+    for (const std::string& file : read) {
       if (is_same(file, report))
         throw UsageError(option + report + " would overwrite a file that is to be read");
     }

@@ -9,6 +9,7 @@
 
 #include "core/invalid_case.hpp"
 #include "verify/findings.hpp"
+#include "verify/row_sample.hpp"
 
 namespace attest {
 
@@ -16,8 +17,10 @@ constexpr int usage_status = 2;
 
 struct Options {
   std::vector<std::string> files, globs;
-  std::string json;   // file, "-" for standard output, or empty
-  std::string junit;  // file, or empty
+  std::string json;      // file, "-" for standard output, or empty
+  std::string junit;     // file, or empty
+  std::string baseline;  // file, or empty
+  RowsWanted rows;
   bool batch = false, quiet = false, verbose = false;
 };
 
