@@ -5,7 +5,7 @@
 set -eu
 
 packages="g++ cmake ninja-build libeigen3-dev libhdf5-dev catch2 libcli11-dev nlohmann-json3-dev
-  python3 python3-h5py python3-numpy libmpfr-dev python3-mpmath"
+  python3 python3-h5py python3-numpy python3-mpmath python3-pytest python3-yaml libmpfr-dev"
 if [ "${1-}" = developer ]; then
   packages="$packages clang-format clang-tidy"
 elif [ "${1-}" = browser ]; then

@@ -11,11 +11,7 @@ namespace {
 
 constexpr double false_alarm = 1e-6 / 3;  // of one figure; an output has three
 constexpr Index least_blocks = 8;         // below, Student's quantile is too large to be of use
-/// How far spread^2 moves if the same kernel adds up in tiles of another size or order: the standard
-/// deviation over kernels, in units of what is predicted. Measured: docs/baseline.md, "Another order".
-constexpr double order_effect = 0.01;
-
-constexpr int widest_stores = 16;  // bits: narrower than accumulators are, unless a contract says so
+constexpr int widest_stores = 16;         // bits: narrower than accumulators are, unless a contract says so
 
 double mean(const std::vector<double>& x) {
   return std::accumulate(x.begin(), x.end(), 0.0) / static_cast<double>(x.size());

@@ -108,8 +108,8 @@ void add_trace_options(CLI::App& command, TraceOptions& options) {
   command.footer("Exit status: 0, or 2 if an option is wrong or FILE cannot be written.");
 }
 
-/// Which cases, and how much of them.
-void add_choice_options(CLI::App& command, Options& options) {
+/// Which cases, how much of them, and how much to say.
+void add_judging_options(CLI::App& command, Options& options) {
   add_case_option(command, options);
   const auto read_rows = [&options](const std::string& value) {
     Index count = 0;
@@ -124,6 +124,9 @@ void add_choice_options(CLI::App& command, Options& options) {
   command.add_option_function<std::string>("--rows", read_rows, "Only so many rows of each head, by chance")
       ->type_name("N|all");
   command.add_option("--seed", options.rows.seed, "Which rows --rows draws; 1")->type_name("N");
+  CLI::Option* quiet =
+      command.add_flag("-q,--quiet", options.quiet, "Only cases that did not pass, and how many did");
+  command.add_flag("-v,--verbose", options.verbose, "What was measured of every output")->excludes(quiet);
 }
 
 int run(std::vector<std::string> arguments) {
@@ -142,13 +145,10 @@ int run(std::vector<std::string> arguments) {
   verifying->add_option("--junit", options.junit, "JUnit XML to FILE as well, for CI")
       ->type_name("FILE")
       ->check(not_empty);
-  add_choice_options(*verifying, options);
+  add_judging_options(*verifying, options);
   verifying->add_option("--baseline", options.baseline, "Fail, too, if errors grew since the report in FILE")
       ->type_name("FILE")
       ->check(not_empty);
-  CLI::Option* quiet =
-      verifying->add_flag("-q,--quiet", options.quiet, "Only cases that did not pass, and how many did");
-  verifying->add_flag("-v,--verbose", options.verbose, "What was measured of every output")->excludes(quiet);
   verifying->footer(exit_status_help);
 
   CLI::App* recording = app.add_subcommand("baseline", "Write or update the report for verify --baseline");
@@ -157,7 +157,7 @@ int run(std::vector<std::string> arguments) {
       ->type_name("")
       ->check(not_empty);
   recording->add_option("FILE", options.files, "Dumps (HDF5)")->required()->type_name("");
-  add_choice_options(*recording, options);
+  add_judging_options(*recording, options);
   recording->footer(baseline_help);
 
   CLI::App* inspecting = app.add_subcommand("inspect", "List what dumps hold");

@@ -30,11 +30,11 @@ class Examples(unittest.TestCase):
                 with self.subTest(page=page.name), tempfile.TemporaryDirectory() as folder:
                     (pathlib.Path(folder) / "python").symlink_to(ROOT / "python")
                     subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
-                    command, expected = console.split("\n", 1)
-                    arguments = command.removeprefix("$ attest ").split()
-                    got = subprocess.run([ATTEST, *arguments], cwd=folder, capture_output=True, text=True)
-                    self.assertEqual(got.stderr, "")
-                    self.assertTrue(got.stdout.startswith(expected), f"{page.name}: {got.stdout}")
+                    for entry in re.split(r"^\$ attest ", console, flags=re.MULTILINE)[1:]:
+                        arguments, expected = entry.split("\n", 1)
+                        got = subprocess.run([ATTEST, *arguments.split()], cwd=folder, capture_output=True, text=True)
+                        self.assertEqual(got.stderr, "")
+                        self.assertTrue(got.stdout.startswith(expected), f"{page.name}: {got.stdout}")
                     shown += 1
         self.assertGreaterEqual(shown, 2)
 

@@ -16,7 +16,8 @@ struct Place {
   Index h, i;
 };
 
-/// At most sampled_rows of all places, evenly spread, the first and the last among them.
+/// At most sampled_rows of all places, evenly spread, the first and the last among them; of one, the last,
+/// which sees the most.
 template <class HeadsOf, class CountOf>
 std::vector<Place> sample(const std::vector<Sequence>& sequences, Index parts, HeadsOf heads_of,
                           CountOf count_of) {
@@ -29,7 +30,7 @@ std::vector<Place> sample(const std::vector<Sequence>& sequences, Index parts, H
     const Index count = count_of(sequences[n]), here = heads_of(sequences[n]) * count;
     while (static_cast<Index>(places.size()) < wanted) {
       const Index taken = static_cast<Index>(places.size());
-      const Index at = wanted == 1 ? 0 : taken * (total - 1) / (wanted - 1) - passed;
+      const Index at = wanted == 1 ? total - 1 - passed : taken * (total - 1) / (wanted - 1) - passed;
       if (at >= here) break;
       places.push_back({n, at / count, at % count});
     }
