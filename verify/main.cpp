@@ -25,10 +25,12 @@ using namespace attest;
 constexpr const char* exit_status_help =
     "Exit status (the gravest of all cases):\n"
     "  0  pass\n"
-    "  1  fail: an output is further off than the kernel's arithmetic explains\n"
+    "  1  fail: an output is further off than the kernel's arithmetic explains,\n"
+    "     or than in the baseline\n"
     "  2  usage, or a report that cannot be written\n"
     "  3  invalid: a file or case is malformed\n"
-    "  4  inconclusive: a wrong kernel could have passed too\n"
+    "  4  inconclusive: a wrong kernel could have passed too, or nothing could be\n"
+    "     held against the baseline\n"
     "  5  internal: attest's own check failed\n"
     "From the gravest: 5, 3, 1, 4, 0.";
 constexpr const char* baseline_help =

@@ -265,6 +265,15 @@ class DumpFormat(make_dump.ProgramTest):
         report = self.report(self.write(**case_of(a, about=about)))[1]
         self.assertEqual(report["cases"][0]["about"], {**about, "tuned": True})
 
+    def test_either_byte_order_is_read_in_large_tensors_too(self):
+        a = attention("float16", B=1, Hq=4, Hkv=4, Sq=600, Sk=600, D=32, E=32)
+        little = case_of(a)
+        big = {part: {name: x.astype(x.dtype.newbyteorder(">")) for name, x in little[part].items()}
+               for part in ("inputs", "outputs")}
+        reports = [self.report(self.write(**{**little, **change}))[1]["cases"] for change in ({}, big)]
+        self.assertEqual(reports[0][0]["verdict"], "pass")
+        self.assertEqual(reports[0], reports[1])
+
 
 if __name__ == "__main__":
     make_dump.main()
