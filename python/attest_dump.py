@@ -1,4 +1,5 @@
-# Writes dumps for `attest verify` from numpy arrays and torch tensors. Needs h5py and numpy.
+# Writes dumps for `attest verify` from numpy arrays and torch tensors, and runs kernels on inputs that `attest
+# inputs` wrote. Needs h5py and numpy.
 """Dump what a kernel read and wrote:
 
     import attest_dump
@@ -9,9 +10,14 @@
 
 Tensors are stored bit by bit in their own element type; copy them before a later kernel writes over them.
 bfloat16 and fp8 come from torch tensors, from numpy arrays of the types of ml_dtypes, or as Bits.
+
+Run a kernel on the inputs of a file, and write its outputs beside them:
+
+    attest_dump.run("case.h5", lambda spec, q, k, v: dict(o=my_kernel(q, k, v, spec["scale"])))
 """
 
 import sys
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import h5py
@@ -46,6 +52,33 @@ def as_array(tensor):
     array = np.ascontiguousarray(tensor) if np.ndim(tensor) else np.asarray(tensor)
     name = array.dtype.name
     return (array.view(STORED_AS_BITS[name]), name) if name in STORED_AS_BITS else (array, None)
+
+
+def read(dataset):
+    """A dataset as a numpy array, or as Bits where numpy lacks its element type."""
+    dtype = dataset.attrs.get("dtype")
+    return Bits(dataset[()], dtype) if dtype else dataset[()]
+
+
+def run(path, kernel, case="*", about=None):
+    """Calls kernel(spec, **inputs) for the cases of the file whose names match `case`, and writes the tensors
+    of the dict that it returns to `out`, in place of what was there.
+
+    spec is a dict; inputs are numpy arrays, and Bits where numpy lacks the element type:
+    torch.from_numpy(q.patterns.view("int16")).view(torch.bfloat16) is a torch tensor of these.
+    """
+    with h5py.File(path, "r+", libver="earliest") as h5:
+        cases = {"/": h5} if "op" in h5.attrs else {name: group for name, group in h5.items() if "op" in group.attrs}
+        for name, group in cases.items():
+            if not fnmatchcase(name, case):
+                continue
+            spec = dict(group["spec"].attrs) if "spec" in group else {}
+            outputs = kernel(spec, **{key: read(dataset) for key, dataset in group["in"].items()})
+            if "out" in group:
+                del group["out"]
+            for key, tensor in outputs.items():
+                File._write(group.require_group("out"), key, tensor)
+            group.require_group("about").attrs.update(about or {})
 
 
 class File:

@@ -78,4 +78,36 @@ void write_whole(const std::string& path, std::string_view text) {
   fail(path);
 }
 
+void check_absent(const std::string& path) {
+  std::error_code ignored;
+  if (fs::exists(fs::symlink_status(path, ignored)))
+    throw WriteError(path + " exists already; --force replaces it");
+}
+
+void write_whole(const std::string& path, bool may_replace,
+                 const std::function<void(const std::string& temporary)>& write) {
+  if (!may_replace) check_absent(path);
+  const fs::path target = target_of(path);
+  if (is_special(target)) throw WriteError("cannot write " + path + ": it is not a regular file");
+  const std::string temporary = temporary_beside(target);
+  try {
+    write(temporary);
+  } catch (...) {
+    unlink(temporary.c_str());
+    throw;
+  }
+  if (!may_replace && link(temporary.c_str(), target.c_str()) != 0 && errno == EEXIST) {
+    unlink(temporary.c_str());
+    check_absent(path);
+  }
+  // Where it was linked both names are the same file, and rename() leaves both.
+  if (std::rename(temporary.c_str(), target.c_str()) != 0) {
+    const int cause = errno;
+    unlink(temporary.c_str());
+    errno = cause;
+    fail(path);
+  }
+  unlink(temporary.c_str());
+}
+
 }  // namespace attest

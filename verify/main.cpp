@@ -12,6 +12,7 @@
 #include "verify/atomic_file.hpp"
 #include "verify/compare_command.hpp"
 #include "verify/dump.hpp"
+#include "verify/inputs_command.hpp"
 #include "verify/inspect.hpp"
 #include "verify/ops_command.hpp"
 #include "verify/program.hpp"
@@ -131,6 +132,33 @@ void add_judging_options(CLI::App& command, Options& options) {
   command.add_flag("-v,--verbose", options.verbose, "What was measured of every output")->excludes(quiet);
 }
 
+void add_inputs_options(CLI::App& command, InputsOptions& options) {
+  const auto add = [&](const std::string& names, auto& value, const std::string& help,
+                       const std::string& type) {
+    return command.add_option(names, value, help)->type_name(type);
+  };
+  add("OP", options.op, "Operation; alone: list its recipes", "");
+  add("--recipe", options.recipes, "What the inputs are like; may be repeated: a case each", "NAME")
+      ->allow_extra_args(false);
+  add("--shape", options.text.shape, "Extents, as attest inputs OP lists them", "B=1,Sq=64,...")
+      ->allow_extra_args(false);
+  add("--dtype", options.text.dtype, "Element type (default float16)", "TYPE");
+  add("--set", options.text.set, "Spec key, or contract/KEY; may be repeated", "KEY=VALUE")
+      ->allow_extra_args(false);
+  add("--with", options.text.with, "Optional inputs, such as do for a backward pass", "NAME,...")
+      ->allow_extra_args(false);
+  add("--seed", options.text.seed, "Another seed, other numbers (default 1)", "N");
+  add("-o,--output", options.file, "The file to write", "FILE");
+  command.add_flag("--force", options.replaces, "Replace the file if there is one");
+  add("--suite", options.suite, "The fewest cases that expose all that any recipe does", "OP");
+  add("--case", options.globs, "Of the suite only cases whose names match; may be repeated", "GLOB")
+      ->allow_extra_args(false);
+  command.add_flag("--list", options.lists, "List the recipes of OP, or of all operations");
+  command.footer(
+      "Run the kernel on in/, write out/ into the same file, and attest verify judges.\n"
+      "Exit status: 0, or 2 where nothing was written.");
+}
+
 int run(std::vector<std::string> arguments) {
   CLI::App app("attest: is an attention kernel as accurate as its arithmetic allows?", "attest");
   Options options;
@@ -183,6 +211,9 @@ int run(std::vector<std::string> arguments) {
   TraceOptions tracing_options;
   CLI::App* tracing = app.add_subcommand("trace", "Write a small attention tile by tile, as JSON");
   add_trace_options(*tracing, tracing_options);
+  InputsOptions wanted;
+  CLI::App* generating = app.add_subcommand("inputs", "Write cases for a device to run");
+  add_inputs_options(*generating, wanted);
 
   try {
     arguments = with_json_value(std::move(arguments));
@@ -200,6 +231,7 @@ int run(std::vector<std::string> arguments) {
   if (recording->parsed()) return write_baseline(options);
   if (describing->parsed()) return show_ops(names);
   if (tracing->parsed()) return trace(tracing_options);
+  if (generating->parsed()) return make_inputs(wanted);
   return verifying->parsed() ? verify(options) : inspect(options);
 }
 

@@ -12,6 +12,7 @@
 #include "verify/case.hpp"
 #include "verify/expected.hpp"
 #include "verify/findings.hpp"
+#include "verify/inputs/generated.hpp"
 
 namespace attest {
 
@@ -84,6 +85,7 @@ struct Op {
   /// Throws InvalidCase where the case is malformed. The case must outlive the problem.
   std::unique_ptr<Problem> (*read)(const Case& c);
   bool judges_rows = false;  // a case may hold some of its rows only: Case::row
+  OpInputs generated = {};
 };
 
 /// All operations, in the order of the documentation.

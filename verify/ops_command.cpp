@@ -10,18 +10,19 @@
 #include "verify/text.hpp"
 
 namespace attest {
-namespace {
 
-const Op& op_of(const std::string& name) {
+std::string names_of_ops() {
   std::string all;
-  for (const Op& op : all_ops()) {
-    if (op.name == name) return op;
-    all += (all.empty() ? "" : ", ") + std::string(op.name);
-  }
-  throw UsageError("there is no operation '" + name + "'; there are: " + all);
+  for (const Op& op : all_ops()) all += (all.empty() ? "" : ", ") + std::string(op.name);
+  return all;
 }
 
-}  // namespace
+const Op& op_of(const std::string& name) {
+  for (const Op& op : all_ops()) {
+    if (op.name == name) return op;
+  }
+  throw UsageError("there is no operation '" + name + "'; there are: " + names_of_ops());
+}
 
 int show_ops(const std::vector<std::string>& names) {
   std::string text;

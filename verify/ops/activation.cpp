@@ -6,6 +6,7 @@
 #include "verify/bounds/activation.hpp"
 #include "verify/contract_keys.hpp"
 #include "verify/extents.hpp"
+#include "verify/inputs/make_inputs.hpp"
 #include "verify/keys.hpp"
 #include "verify/ops/ops.hpp"
 #include "verify/recheck.hpp"
@@ -193,6 +194,7 @@ Op activation_op(std::string_view name, std::string_view summary, std::vector<Sp
       std::move(spec),
       compute_contract_keys(),
       [](const Case& c) -> std::unique_ptr<Problem> { return std::make_unique<ActivationProblem>(c); },
+      activation_inputs(name),
   };
 }
 

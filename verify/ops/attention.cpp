@@ -5,6 +5,7 @@
 
 #include "verify/bounds/attention_forward.hpp"
 #include "verify/contract_keys.hpp"
+#include "verify/inputs/make_inputs.hpp"
 #include "verify/ops/attention_problem.hpp"
 #include "verify/ops/attention_replay.hpp"
 #include "verify/ops/ops.hpp"
@@ -278,6 +279,7 @@ Op attention_op() {
       attention_contract_keys(),
       [](const Case& c) -> std::unique_ptr<Problem> { return std::make_unique<AttentionProblem>(c); },
       true,
+      attention_inputs(),
   };
 }
 

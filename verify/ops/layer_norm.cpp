@@ -1,4 +1,5 @@
 // The record of `layer_norm`.
+#include "verify/inputs/make_inputs.hpp"
 #include "verify/ops/norm_problem.hpp"
 #include "verify/ops/ops.hpp"
 
@@ -32,6 +33,7 @@ Op layer_norm_op() {
       [](const Case& c) -> std::unique_ptr<Problem> {
         return std::make_unique<NormProblem>(c, true, layer_norm_op().outputs);
       },
+      norm_inputs(true),
   };
 }
 

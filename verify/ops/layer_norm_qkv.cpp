@@ -10,6 +10,7 @@
 #include "verify/bounds/layer_norm_qkv.hpp"
 #include "verify/contract_keys.hpp"
 #include "verify/extents.hpp"
+#include "verify/inputs/make_inputs.hpp"
 #include "verify/ops/norm_case.hpp"
 #include "verify/ops/ops.hpp"
 #include "verify/recheck.hpp"
@@ -285,6 +286,7 @@ Op layer_norm_qkv_op() {
           {"accumulate", "element type", "float32, or float64 for float64 inputs", "sums of the product"},
       },
       [](const Case& c) -> std::unique_ptr<Problem> { return std::make_unique<LayerNormQkvProblem>(c); },
+      layer_norm_qkv_inputs(),
   };
 }
 

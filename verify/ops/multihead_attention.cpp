@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "verify/bounds/attention_forward.hpp"
+#include "verify/inputs/make_inputs.hpp"
 #include "verify/ops/multihead_attention_problem.hpp"
 #include "verify/ops/ops.hpp"
 
@@ -224,6 +225,7 @@ Op multihead_attention_op() {
       },
       multihead_contract_keys(),
       [](const Case& c) -> std::unique_ptr<Problem> { return std::make_unique<MultiheadProblem>(c); },
+      multihead_attention_inputs(),
   };
 }
 

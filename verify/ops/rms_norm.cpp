@@ -1,4 +1,5 @@
 // The record of `rms_norm`.
+#include "verify/inputs/make_inputs.hpp"
 #include "verify/ops/norm_problem.hpp"
 #include "verify/ops/ops.hpp"
 
@@ -29,6 +30,7 @@ Op rms_norm_op() {
       [](const Case& c) -> std::unique_ptr<Problem> {
         return std::make_unique<NormProblem>(c, false, rms_norm_op().outputs);
       },
+      norm_inputs(false),
   };
 }
 

@@ -8,6 +8,7 @@
 #include "core/array.hpp"
 #include "ref/rope.hpp"
 #include "verify/contract_keys.hpp"
+#include "verify/inputs/make_inputs.hpp"
 #include "verify/ops/ops.hpp"
 #include "verify/ops/rope_case.hpp"
 
@@ -323,6 +324,7 @@ Op rope_op() {
       },
       compute_contract_keys(),
       [](const Case& c) -> std::unique_ptr<Problem> { return std::make_unique<RopeProblem>(c); },
+      rope_inputs(),
   };
 }
 

@@ -7,6 +7,7 @@
 #include "verify/bounds/softmax.hpp"
 #include "verify/contract_keys.hpp"
 #include "verify/extents.hpp"
+#include "verify/inputs/make_inputs.hpp"
 #include "verify/keys.hpp"
 #include "verify/ops/ops.hpp"
 #include "verify/ops/softmax_problem.hpp"
@@ -242,6 +243,7 @@ Op softmax_op() {
       },
       compute_contract_keys(),
       [](const Case& c) -> std::unique_ptr<Problem> { return std::make_unique<SoftmaxProblem>(c); },
+      softmax_inputs(),
   };
 }
 

@@ -1,0 +1,90 @@
+// Random numbers that can be had in any order, and the normal quantile.
+#include "verify/inputs/random_stream.hpp"
+
+#include <bit>
+#include <cfloat>
+#include <cmath>
+#include <limits>
+
+namespace attest {
+namespace {
+
+static_assert(std::numeric_limits<double>::is_iec559 && FLT_EVAL_METHOD == 0,
+              "the bits of generated inputs rest on IEEE double arithmetic");
+
+/// Highest power first.
+template <std::size_t N>
+double polynomial(const double (&coefficients)[N], double x) {
+  double sum = coefficients[0];
+  for (std::size_t n = 1; n < N; ++n) sum = sum * x + coefficients[n];
+  return sum;
+}
+
+/// Of a positive normal number, within a few ulp. The library's own may differ from platform to platform.
+double logarithm(double x) {
+  const auto bits = std::bit_cast<std::uint64_t>(x);
+  int exponent = static_cast<int>(bits >> 52) - 1023;
+  double m = std::bit_cast<double>((bits & 0x000FFFFFFFFFFFFF) | 0x3FF0000000000000);
+  if (m > 1.4142135623730951) m /= 2, ++exponent;
+  // ln m = 2 artanh s, |s| < 0.1716: the first term left out is s^24 / 25 < 2e-20.
+  static constexpr double odd[] = {1.0 / 23, 1.0 / 21, 1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13,
+                                   1.0 / 11, 1.0 / 9,  1.0 / 7,  1.0 / 5,  1.0 / 3,  1.0};
+  const double s = (m - 1) / (m + 1);
+  return exponent * 0.69314718055994530942 + 2 * s * polynomial(odd, s * s);
+}
+
+}  // namespace
+
+// Wichura, "Algorithm AS 241: the percentage points of the normal distribution", Applied Statistics 37
+// (1988), PPND16. Its third branch is for probabilities below 1.4e-11 and cannot be reached from 32 bits.
+double normal_quantile(std::uint32_t word) {
+  static constexpr double a[] = {2.5090809287301226727e+3, 3.3430575583588128105e+4, 6.7265770927008700853e+4,
+                                 4.5921953931549871457e+4, 1.3731693765509461125e+4, 1.9715909503065514427e+3,
+                                 1.3314166789178437745e+2, 3.3871328727963666080e+0};
+  static constexpr double b[] = {
+      5.2264952788528545610e+3, 2.8729085735721942674e+4, 3.9307895800092710610e+4, 2.1213794301586595867e+4,
+      5.3941960214247511077e+3, 6.8718700749205790830e+2, 4.2313330701600911252e+1, 1.0};
+  static constexpr double c[] = {7.74545014278341407640e-4, 2.27238449892691845833e-2,
+                                 2.41780725177450611770e-1, 1.27045825245236838258e+0,
+                                 3.64784832476320460504e+0, 5.76949722146069140550e+0,
+                                 4.63033784615654529590e+0, 1.42343711074968357734e+0};
+  static constexpr double d[] = {1.05075007164441684324e-9, 5.47593808499534494600e-4,
+                                 1.51986665636164571966e-2, 1.48103976427480074590e-1,
+                                 6.89767334985100004550e-1, 1.67638483018380384940e+0,
+                                 2.05319162663775882187e+0, 1.0};
+  const double q = (word + 0.5) * 0x1p-32 - 0.5;  // exact
+  const double size = std::abs(q);
+  if (size <= 0.425) {
+    const double r = 0.180625 - q * q;
+    return q * polynomial(a, r) / polynomial(b, r);
+  }
+  const double r = std::sqrt(-logarithm(0.5 - size)) - 1.6;
+  return std::copysign(polynomial(c, r) / polynomial(d, r), q);
+}
+
+RandomStream::RandomStream(std::uint64_t seed, std::string_view name)
+    : key_{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)}, name_(2166136261) {
+  for (const char c : name) name_ = (name_ ^ static_cast<unsigned char>(c)) * 16777619;  // FNV-1a
+}
+
+template <class Make>
+void RandomStream::fill(Index first, std::span<double> out, Make make) const {
+  Index n = first;
+  const Index last = first + std::ssize(out);
+  double* to = out.data();
+  while (n < last && n % 4 != 0) *to++ = make(word(n++));
+  for (; n + 4 <= last; n += 4) {
+    for (const std::uint32_t w : block(n / 4)) *to++ = make(w);
+  }
+  while (n < last) *to++ = make(word(n++));
+}
+
+void RandomStream::normals(Index first, std::span<double> out) const {
+  fill(first, out, normal_quantile);
+}
+
+void RandomStream::uniforms(Index first, std::span<double> out) const {
+  fill(first, out, [](std::uint32_t w) { return (w + 0.5) * 0x1p-32; });
+}
+
+}  // namespace attest
