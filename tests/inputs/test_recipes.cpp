@@ -82,7 +82,7 @@ TEST_CASE("recipes make the bits that they made on every platform") {
       all = (all ^ one) * 1099511628211;
     }
   }
-  CHECK(all == 0xa432fdf9e9b0be2b);
+  CHECK(all == 0x0b2789b21f7307dc);
 }
 
 TEST_CASE("a seed makes other inputs, and the same seed the same") {
@@ -140,7 +140,7 @@ TEST_CASE("exact attention matches each query with one key that it may see") {
           if (s > best) std::swap(best, s);
           second = std::max(second, s);
         }
-        CHECK(best - second >= 36);
+        CHECK(best - second >= 24);
       }
       for (const double x : c.in.at("v").values) CHECK((x == std::round(x) && x != 0));
     }

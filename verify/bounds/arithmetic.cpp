@@ -66,11 +66,21 @@ ElementBound element_bound(double value, double worst, double systematic, double
   const double probable = std::min(systematic + lambda * sigma, worst);
   const double size = std::abs(value);
   const double spacing = ulp(size, dtype);
+  const double value_error = share * worst + 0x1p-53 * size;
+  // A value of the type is met exactly if no error leads half way to the next, and then the bound is less
+  // than the distance to its neighbours. Equation (13a).
+  const double nearest = round_to(value, dtype), off = std::abs(value - nearest);
+  const double half_way = 0.5 * ulp(std::abs(nearest) * (1 - 0x1p-52), dtype);
+  const bool is_stored_value = off <= 0x1p-12 * half_way;
+  const auto is_met = [&](double error) {
+    return is_stored_value && error + value_error + off < 0.999 * half_way;
+  };
   const auto stored = [&](double error) {
+    if (is_met(error)) return half_way;
     return std::isfinite(error) ? error + 0.5 * ulp(size + error, dtype) : error;
   };
   return {value,
-          share * worst + 0x1p-53 * size,
+          value_error,
           stored(worst),
           stored(probable),
           std::sqrt(sigma * sigma + spacing * spacing / 12),

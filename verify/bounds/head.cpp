@@ -81,7 +81,10 @@ void ScoreRow::compute(const AttentionSpec& spec, const AttentionInputs& in, con
   products.compute(q.data(), width, head.k_columns.data(), head.keys, first, last);
 
   for (auto* x : {&s, &slope, &tangent, &error, &variance, &slope_error, &drift}) x->resize(head.keys);
-  scale_products(spec.scale, arithmetic, width);
+  // Products with zeros cost nothing, where the device has these zeros, too.
+  const Index zeros = errors ? 0 : std::count(q.begin(), q.end(), 0.0);
+  const Index terms = std::max<Index>(1, width - zeros);
+  scale_products(spec.scale, arithmetic, terms, width);
   if (errors) {  // docs/bounds_multihead.md, (3)
     InheritedProducts inherited;
     inherited.compute(*errors, head, q, h, i, first, last);
@@ -113,8 +116,8 @@ void ScoreRow::compute(const AttentionSpec& spec, const AttentionInputs& in, con
 
 // x = scale q.k: the scale is rounded to the format of the scores, then multiplied. Equation (6).
 ATTEST_VECTORISED
-void ScoreRow::scale_products(double scale, const Arithmetic& arithmetic, Index width) {
-  const SumError qk = sum_error(arithmetic.contract.qk, width);
+void ScoreRow::scale_products(double scale, const Arithmetic& arithmetic, Index terms, Index width) {
+  const SumError qk = sum_error(arithmetic.contract.qk, terms, width);
   const double u = arithmetic.u, c2u2 = mean_square_rounding * u * u, size = std::abs(scale),
                n = static_cast<double>(width);
   const double *sum = products.sum.data(), *magnitude = products.magnitude.data(),

@@ -63,7 +63,7 @@ struct ScoreRow {
                const Arithmetic& arithmetic, Index h, Index i, const HeadErrors* errors = nullptr);
 
  private:
-  void scale_products(double scale, const Arithmetic& arithmetic, Index width);
+  void scale_products(double scale, const Arithmetic& arithmetic, Index terms, Index width);
   void inherit(const InheritedProducts& inherited, double scale, const Arithmetic& arithmetic, Index width);
   void apply_softcap(double softcap, const Arithmetic& arithmetic);
 

@@ -120,6 +120,10 @@ void Weights::compute_stored(const Arithmetic& a) {
   // Errors of an exponential that all keys share: anything up to the bound is as likely.
   const double common_variance = (shift * shift + a.exp_error * a.exp_error) / 3;
 
+  // What normalisation may be off by, generously: phi of (10).
+  const double shared = gamma(static_cast<double>(n) + a.tiles(n, span()), a.u) +
+                        2 * (a.u * (2 * std::abs(lse) + 3) + a.log_error + a.exp_error +
+                             gamma(a.most_splits, a.u) + a.log_relative * std::log(1 + a.most_splits));
   // Where the keys are visited in halves, the half without the largest score has a maximum of its own.
   const auto half = score.begin() + n / 2;
   const double half_max[2] = {half == score.begin() ? -infinity : *std::max_element(score.begin(), half),
@@ -132,6 +136,12 @@ void Weights::compute_stored(const Arithmetic& a) {
   for (Index c = 0; c < n; ++c) {
     const double weight = p[c], relative = weight * l;
     const double spacing = grid.spacing(weight), relative_spacing = grid.spacing(relative) / l;
+    // A weight of 1, whether or not it is normalised, is stored as 1 by every kernel. Equation (10a).
+    if (1 - weight <= 0x1p-13 * u && std::abs(relative - 1) <= 0x1p-13 * u && growth[c] + shared < 0.5 * u) {
+      store[c] = 1 - weight;
+      store_variance[c] = predicted[0][c] = predicted[1][c] = 0;
+      continue;
+    }
     store[c] = std::max(u * weight, eta);
     store_variance[c] = std::max(std::max(spacing * spacing, relative_spacing * relative_spacing) / 12,
                                  mean_square_rounding * u * u * weight * weight);

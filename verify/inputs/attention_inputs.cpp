@@ -198,7 +198,7 @@ class Maker {
               out[j] = queries > 1 && row % queries == queries / 2 ? 0 : stream.below(row * keys + j, 4) > 0;
           }};
     } else if (name == "bias") {
-      c.in[name] = normal_tensor(seed, name, request_.dtype, {1, n.q_heads, n.queries, n.keys});
+      c.in[name] = normal_tensor(seed, name, request_.dtype, {1, 1, n.queries, n.keys});
     } else if (name == "alibi_slopes") {
       c.in[name] = generated_tensor(DType::float32, {n.q_heads}, [](Index, std::span<double> out) {
         for (Index h = 0; h < std::ssize(out); ++h) out[h] = std::ldexp(1.0, -static_cast<int>(h % 8) - 1);

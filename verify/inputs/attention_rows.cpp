@@ -39,10 +39,10 @@ double alternating(Index n) {
   return n % 2 == 0 ? 1 : -1;
 }
 
-// The scores of a row are `gap` times the number of digits that the key shares with the row's own: e^-gap
-// times the number of keys is less than 2^-40, so that the output is a row of v to far more places than any
-// device has, and small enough that scores stay small.
-constexpr double gap = 36;
+// The scores of a row are `gap` times the number of digits that the key shares with the row's own. e^-gap
+// leaves the other keys less than 2^-24 of the output, which therefore rounds to the row of v, and scores are
+// small enough that a kernel's errors of them do not matter either.
+constexpr double gap = 24;
 
 /// |q| and |k| with q k |scale| >= gap, q and k of like size and with few bits.
 std::pair<double, double> code_sizes(const AttentionRows& in) {
@@ -53,12 +53,13 @@ std::pair<double, double> code_sizes(const AttentionRows& in) {
   return {std::copysign(q, in.spec.scale), k};
 }
 
-/// Integers that need every bit of the element type's significand, up to 11 of them.
+/// Integers of either sign that need every bit of the element type's significand, up to 11 of them. They are
+/// in the lower half of a binade, where a unit in the last place is larger beside the value.
 void integers(const RandomStream& stream, Index first, DType dtype, std::span<double> row) {
   const Index smallest = Index{1} << (std::min(format_of(dtype).precision, 11) - 1);
   for (Index e = 0; e < std::ssize(row); ++e) {
-    const Index x = stream.below(first + e, 2 * smallest);
-    row[e] = static_cast<double>(x < smallest ? smallest + x : -x);
+    const Index x = stream.below(first + e, smallest), size = smallest + x / 2;
+    row[e] = static_cast<double>(x % 2 == 0 ? size : -size);
   }
 }
 
@@ -115,10 +116,10 @@ constexpr AttentionRecipe recipes[] = {
      normal_v},
     {{"near_uniform", "all weights nearly equal, v near 1: a wrong number of keys, narrow row sums and P.V"},
      [](const AttentionRows& in, const RowPlace& at, std::span<double> row) {
-       affine<normal_q>(in, at, row, 0.01);
+       affine<normal_q>(in, at, row, 0.3);
      },
      [](const AttentionRows& in, const RowPlace& at, std::span<double> row) {
-       affine<normal_k>(in, at, row, 0.01);
+       affine<normal_k>(in, at, row, 0.3);
      },
      [](const AttentionRows& in, const RowPlace& at, std::span<double> row) {
        affine<normal_v>(in, at, row, 0.1, 1);
@@ -219,7 +220,8 @@ std::span<const AttentionRecipe> attention_recipes() {
 }
 
 KeyCode::KeyCode(Index keys, Index width) {
-  for (digits = 1, base = width; base >= 2; base = width / ++digits) {
+  for (digits = 1; digits <= width; ++digits) {
+    base = 2 * (width / digits);
     Index codes = 1;
     for (Index n = 0; n < digits && codes < keys; ++n) codes *= base;
     if (codes >= keys) return;
@@ -230,7 +232,8 @@ KeyCode::KeyCode(Index keys, Index width) {
 
 void KeyCode::write(Index number, double value, std::span<double> row) const {
   std::ranges::fill(row, 0.0);
-  for (Index n = 0; n < digits; ++n, number /= base) row[n * base + number % base] = value;
+  for (Index n = 0; n < digits; ++n, number /= base)
+    row[(n * base + number % base) / 2] = number % 2 == 0 ? value : -value;
 }
 
 }  // namespace attest
