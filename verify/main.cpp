@@ -138,7 +138,7 @@ void add_inputs_options(CLI::App& command, InputsOptions& options) {
     return command.add_option(names, value, help)->type_name(type);
   };
   add("OP", options.op, "Operation; alone: list its recipes", "");
-  add("--recipe", options.recipes, "What the inputs are like; may be repeated: a case each", "NAME")
+  add("--recipe", options.recipes, "What the inputs are like; may be repeated", "NAME")
       ->allow_extra_args(false);
   add("--shape", options.text.shape, "Extents, as attest inputs OP lists them", "B=1,Sq=64,...")
       ->allow_extra_args(false);
@@ -150,9 +150,8 @@ void add_inputs_options(CLI::App& command, InputsOptions& options) {
   add("--seed", options.text.seed, "Another seed, other numbers (default 1)", "N");
   add("-o,--output", options.file, "The file to write", "FILE");
   command.add_flag("--force", options.replaces, "Replace the file if there is one");
-  add("--suite", options.suite, "The fewest cases that expose all that any recipe does", "OP");
-  add("--case", options.globs, "Of the suite only cases whose names match; may be repeated", "GLOB")
-      ->allow_extra_args(false);
+  add("--suite", options.suite, "The fewest cases that expose all faults", "OP");
+  add("--case", options.globs, "Cases of the suite; may be repeated", "GLOB")->allow_extra_args(false);
   command.add_flag("--list", options.lists, "List the recipes of OP, or of all operations");
   command.footer(
       "Run the kernel on in/, write out/ into the same file, and attest verify judges.\n"

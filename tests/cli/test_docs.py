@@ -12,31 +12,38 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def examples(page):
-    """Pairs of a Python block and the console block that follows it."""
-    code = None
+    """A Python block, the console block that follows it, and blocks before it that make its inputs."""
+    code, inputs = None, []
     for language, text in BLOCK.findall(page.read_text()):
         if language == "python":
             code = text
+        elif text.startswith("$ attest inputs "):
+            inputs.append(text)
         elif code and text.startswith("$ attest "):
-            yield code, text
-            code = None
+            yield inputs, code, text
+            code, inputs = None, []
 
 
 class Examples(unittest.TestCase):
     def test_they_print_what_the_page_shows(self):
         shown = 0
         for page in sorted((ROOT / "docs").glob("*.md")):
-            for code, console in examples(page):
+            for inputs, code, console in examples(page):
                 with self.subTest(page=page.name), tempfile.TemporaryDirectory() as folder:
                     (pathlib.Path(folder) / "python").symlink_to(ROOT / "python")
+                    for block in inputs:
+                        self.check(page, block, folder)
                     subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
-                    for entry in re.split(r"^\$ attest ", console, flags=re.MULTILINE)[1:]:
-                        arguments, expected = entry.split("\n", 1)
-                        got = subprocess.run([ATTEST, *arguments.split()], cwd=folder, capture_output=True, text=True)
-                        self.assertEqual(got.stderr, "")
-                        self.assertTrue(got.stdout.startswith(expected), f"{page.name}: {got.stdout}")
+                    self.check(page, console, folder)
                     shown += 1
         self.assertGreaterEqual(shown, 2)
+
+    def check(self, page, console, folder):
+        for entry in re.split(r"^\$ attest ", console, flags=re.MULTILINE)[1:]:
+            arguments, expected = entry.split("\n", 1)
+            got = subprocess.run([ATTEST, *arguments.split()], cwd=folder, capture_output=True, text=True)
+            self.assertEqual(got.stderr, "")
+            self.assertTrue(got.stdout.startswith(expected), f"{page.name}: {got.stdout}")
 
 
 if __name__ == "__main__":

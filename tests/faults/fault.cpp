@@ -27,12 +27,22 @@ Case faulty_dump_of(const Setup& setup, const Kernel& kernel, const Fault& fault
                     const std::vector<std::string>& outputs) {
   Case c = inputs_of(setup, kernel.p_dtype);
   if (!with_gradients) c.in.erase("do");
+  return faulty_dump_of(std::move(c), setup, kernel, fault, with_gradients, outputs);
+}
+
+Case faulty_dump_of(Case c, const Setup& setup, const Kernel& kernel, const Fault& fault, bool with_gradients,
+                    const std::vector<std::string>& outputs) {
   Setup seen = setup;
   Kernel broken = kernel;
   if (fault.in_kernel) fault.in_kernel(broken, seen);
   Case read = c;
   if (fault.in_reads) fault.in_reads(read);
   AttentionInputs in = views_of(read);
+  if (const auto lengths = read.in.find("kv_lengths"); lengths != read.in.end()) {
+    const Index keys = static_cast<Index>(lengths->second.values[0]);
+    in.k = in.k.narrowed(1, 0, keys), in.v = in.v.narrowed(1, 0, keys);
+    if (in.mask) in.mask = in.mask.narrowed(2, 0, keys);
+  }
   if (!seen.has_sink) in.sink = {};
   if (!seen.has_mask) in.mask = {};
   if (!seen.has_alibi) in.alibi_slopes = {};

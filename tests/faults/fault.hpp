@@ -47,4 +47,9 @@ const Fault& fault_named(std::string_view name);
 Case faulty_dump_of(const Setup& setup, const Kernel& kernel, const Fault& fault, bool with_gradients,
                     const std::vector<std::string>& outputs = all_outputs);
 
+/// The same on inputs that are given: one batch entry in layout bhsd that the setup describes, perhaps with
+/// kv_lengths, but then without gradients.
+Case faulty_dump_of(Case inputs, const Setup& setup, const Kernel& kernel, const Fault& fault,
+                    bool with_gradients, const std::vector<std::string>& outputs);
+
 }  // namespace attest::emulate
