@@ -84,8 +84,8 @@ struct Op {
   std::vector<SpecKey> spec, contract;
   /// Throws InvalidCase where the case is malformed. The case must outlive the problem.
   std::unique_ptr<Problem> (*read)(const Case& c);
-  bool judges_rows = false;  // a case may hold some of its rows only: Case::row
   OpInputs generated = {};
+  bool judges_rows = false;  // a case may hold some of its rows only: Case::row
 };
 
 /// All operations, in the order of the documentation.

@@ -5,6 +5,9 @@ import sys
 import tempfile
 import unittest
 
+import h5py
+import numpy as np
+
 ATTEST = pathlib.Path(sys.argv.pop()).resolve()
 LEARN = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(LEARN))
@@ -59,6 +62,18 @@ class Examples(unittest.TestCase):
                     self.assertEqual(status, 1, text)
                     failed = {line.split(":")[0].strip() for line in text.splitlines() if "beyond the bound" in line}
                     self.assertEqual(failed, outputs, text)
+
+    def test_the_forward_pass_agrees_with_a_golden_tensor_to_the_last_bit_of_float16(self):
+        forward = {"__name__": "tiled_forward"}
+        exec((LEARN / "tiled_forward.py").read_text(), forward)
+        with h5py.File(LEARN.parents[1] / "data" / "golden" / "clip_text.h5") as file:
+            case = file["clip_text"]
+            q, k, v = (case[f"in/{name}"][0].astype(np.float64) for name in "qkv")
+            for h in range(len(q)):
+                shared = h * len(k) // len(q)
+                o, lse = forward["attention"](q[h], k[shared], v[shared], case["spec"].attrs["scale"])
+                np.testing.assert_array_equal(o.astype(np.float16), case["out/o"][0, h])
+                np.testing.assert_array_equal(lse.astype(np.float32), case["out/lse"][0, h])
 
 
 if __name__ == "__main__":

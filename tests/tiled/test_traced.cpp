@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "tests/catch.hpp"
+#include "tests/tiled/attention_rounding.hpp"
 #include "tests/tiled/backward_rounding.hpp"
 
 namespace {

@@ -48,8 +48,8 @@ struct AttentionRecipe {
 
 std::span<const AttentionRecipe> attention_recipes();
 
-/// How the recipe "exact" writes the number of a key in `width` columns: digits of an even base, with a column
-/// for every two values of a digit, which differ in sign. Two keys share fewer than all digits.
+/// How the recipe "exact" writes the number of a key in `width` columns: digits of an even base, with a
+/// column for every two values of a digit, which differ in sign. Two keys share fewer than all digits.
 struct KeyCode {
   Index base, digits;
 

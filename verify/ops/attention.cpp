@@ -278,8 +278,8 @@ Op attention_op() {
       },
       attention_contract_keys(),
       [](const Case& c) -> std::unique_ptr<Problem> { return std::make_unique<AttentionProblem>(c); },
-      true,
       attention_inputs(),
+      true,
   };
 }
 
