@@ -1,6 +1,6 @@
 # Runs the usual commands; cmake and its presets do the work. Each target sets up what it needs.
 
-.PHONY: verify test browser-test sanitize bench docs goldens tidy format check-format clean
+.PHONY: verify test sweeps sanitize bench docs goldens tidy format check-format clean
 
 sources = git ls-files '*.hpp' '*.cpp'
 
@@ -10,17 +10,17 @@ verify: ## judge the device dumps that the project ships
 	cmake --build --preset release --target attest
 	build/release/attest verify data/device/*.h5
 
-test:
+test: ## all tests but those of `make sweeps`
 	cmake/setup.sh
 	cmake --preset release
 	cmake --build --preset release
 	ctest --preset release
 
-browser-test: ## the interactive pages in a headless browser
+sweeps: ## the tests that take minutes: hundreds of emulated kernels, measured tables, a headless browser
 	cmake/setup.sh browser
 	cmake --preset release
-	cmake --build --preset release --target attest
-	ctest --preset release -L browser
+	cmake --build --preset release
+	ctest --preset sweeps
 
 sanitize: ## the tests once more, with assertions and sanitizers
 	cmake/setup.sh
