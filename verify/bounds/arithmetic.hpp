@@ -22,9 +22,10 @@ inline constexpr double mean_square_rounding = 0.18033688011112042;
 
 /// What adding up n products may cost. Equations (3) and (4).
 struct SumError {
-  double worst;  // kappa: |computed - exact| <= kappa sum |a||b|
-  double noise;  // variance of the error per mean square of the running sum
-  double bias;   // mean error towards zero per |sum|: 0 where additions round to nearest
+  double worst;      // kappa: |computed - exact| <= kappa sum |a||b|
+  double noise;      // variance of the error per mean square of the running sum
+  double bias;       // mean error towards zero per |sum|: 0 where additions round to nearest
+  double underflow;  // absolute error of a product that is subnormal: half the spacing of these
 };
 
 /// n products that are not zero, scattered over `span` places.

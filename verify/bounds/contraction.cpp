@@ -31,11 +31,16 @@ Estimate Contraction::result(Index row, Index d, double scale, const SumError& s
   const double running =
       mean_square_running_sum(sums.value[d], sums.squares[d], sums.prefix[d], sums.prefix_sum[d],
                               std::max(1.0, static_cast<double>(counts_[row])));
+  // Every product may be subnormal, and so may the result times the scale; a sum of zeros is not.
+  const double underflow =
+      sums.magnitude[d] > 0 ? (size * static_cast<double>(counts_[row]) + 1) * sum.underflow : 0;
   Estimate e;
   e.value = scale * sums.value[d];
-  e.worst = size * ((sums.worst[d] * (1 + kappa) + kappa * sums.magnitude[d]) * (1 + 2 * u) + 2 * u * x);
+  e.worst = size * ((sums.worst[d] * (1 + kappa) + kappa * sums.magnitude[d]) * (1 + 2 * u) + 2 * u * x) +
+            underflow;
   e.rest_systematic =
       size * (sums.systematic[d] + 2 * u * x + sum.bias * (x + 2 * std::sqrt(sums.squares[d])));
+  e.rest_systematic += underflow;
   e.systematic = e.rest_systematic + size * std::abs(sums.predicted[0][d]);
   if (terms_repeat) e.systematic += size * confidence_multiplier(1) * sums.spread[d];
   const double additions = (sum.noise + mean_square_rounding * u * u * extra_roundings) * running;
