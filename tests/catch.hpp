@@ -1,14 +1,24 @@
-// Catch2, version 2 or 3, whichever is installed; the names are those of version 3, but for Approx.
+// Catch2, version 2 or 3, whichever is installed.
 #pragma once
+
+#include <string>
 
 #if __has_include(<catch2/catch_all.hpp>)
 #include <catch2/catch_all.hpp>
 using Catch::Approx;
 #else
 #include <catch2/catch.hpp>
-namespace Catch::Matchers {
-inline auto ContainsSubstring(const std::string& text) {
-  return Contains(text);
-}
-}  // namespace Catch::Matchers
 #endif
+
+namespace attest::test {
+
+/// Matches a text that has this in it.
+inline auto Mentions(const std::string& text) {
+#if __has_include(<catch2/catch_all.hpp>)
+  return Catch::Matchers::ContainsSubstring(text);
+#else
+  return Catch::Matchers::Contains(text);
+#endif
+}
+
+}  // namespace attest::test
