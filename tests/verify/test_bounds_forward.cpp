@@ -178,7 +178,7 @@ TEST_CASE("faults of precision fail by o where the contract is finer") {
   check_fails("pv sum in float16", DType::float32, {"o"});
 }
 
-TEST_CASE("a planted fault that has a name is named first") {
+TEST_CASE("a planted fault that has a name is named first", "[sweep]") {
   const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32);
   for (const auto& [fault, cause] :
        {std::pair{"scale times 1.01", "a scale 1 % "},
