@@ -17,6 +17,9 @@ std::vector<Statistic> replay_statistics(const Expected& expected);
 /// Upper limit of the share of the roundings that the first of expected.replays does not tell; 1 without one.
 double share_not_replayed(const Expected& expected);
 
+/// A replay that tells less than the rest of this is of no use to explanations of errors.
+inline constexpr double most_not_replayed = 0.25;
+
 /// Share of the elements that are what the first of expected.replays gives, rounded; 0 without one.
 double share_predicted(const Expected& expected);
 

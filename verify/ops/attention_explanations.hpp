@@ -30,6 +30,9 @@ std::vector<DiagnosisEntry> wrong_keys(std::span<const AttentionRow> rows);
 std::vector<DiagnosisEntry> misplaced_rows(std::span<const AttentionRow> rows, const AttentionCase& attention,
                                            const Expected& o);
 
+/// A fault has to explain so much more than one that is simpler.
+inline constexpr double least_gain = 0.03;
+
 /// What only says where to look, and not what is wrong.
 inline constexpr double confidence_of_a_place = 0.6;
 

@@ -11,7 +11,6 @@
 namespace attest {
 namespace {
 
-constexpr double most_not_replayed = 0.25;  // a replay that tells less explains too little
 constexpr std::size_t most_sums = 16, few_sums = 4;
 constexpr double most_operations = 4e9;
 

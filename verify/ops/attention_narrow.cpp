@@ -13,9 +13,6 @@ namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-/// A fault has to explain so much more than one that is simpler.
-constexpr double least_gain = 0.03;
-
 /// Nearly any errors can be taken for a scale that is off, if only by little.
 constexpr double least_scale_error = 2e-5, least_explained_by_scale = 0.8;
 

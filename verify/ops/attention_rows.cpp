@@ -13,7 +13,6 @@ namespace attest {
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
-constexpr double most_not_replayed = 0.25;  // a replay that tells less explains too little
 constexpr Index most_rows = 64, most_keys_of_all = 1 << 13;
 
 struct Place {

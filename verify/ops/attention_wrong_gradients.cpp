@@ -12,9 +12,6 @@ namespace {
 
 constexpr double least_explained = 0.8;
 
-/// A fault has to explain so much more than one that is simpler.
-constexpr double least_gain = 0.03;
-
 std::optional<DiagnosisEntry> wrong_terms(std::span<const WeightedSum> sums, const std::string& output) {
   const WrongRange range = best_range(sums, false);
   if (range.explained < least_explained) return {};
