@@ -53,7 +53,8 @@ void check_rms_norm(const Case& c, tiled::Level level) {
 
   const double u = std::numeric_limits<Real>::epsilon() / 2, n = static_cast<double>(width);
   const double floor = 8 * (n + static_cast<double>(rows)) * std::numeric_limits<Real>::denorm_min();
-  const int lanes = (level == tiled::Level::v2 ? 16 : level == tiled::Level::v3 ? 32 : 64) / sizeof(Real);
+  const int bytes = level == tiled::Level::v2 ? 16 : level == tiled::Level::v3 ? 32 : 64;
+  const int lanes = bytes / static_cast<int>(sizeof(Real));
   const double additions = n / (8 * lanes) + 15 + lanes;
   const double delta = (1 + additions) * u / 2 + u + 4 * v;
   const std::vector<double> want_y = all_golden_values(c, "y"), want_rstd = all_golden_values(c, "rstd"),
