@@ -6,8 +6,6 @@
 namespace attest {
 namespace {
 
-constexpr const char* derived = " (from the element types)";
-constexpr const char* declared_text = " (declared)";
 constexpr std::string_view wide_fallback = "float32, or float64 for float64 inputs";
 
 std::string accumulator_text(const Accumulator& accumulator) {
@@ -17,7 +15,7 @@ std::string accumulator_text(const Accumulator& accumulator) {
 MatrixUnit read_matrix_unit(KeyReader& keys) {
   using enum MatrixUnit;
   return keys.choice<MatrixUnit>(
-      "matrix_unit", {{"volta", volta}, {"ampere", ampere}, {"hopper", hopper}, {"none", none}}, ampere);
+      "matrix_unit", {{"none", none}, {"hopper", hopper}, {"ampere", ampere}, {"volta", volta}}, ampere);
 }
 
 DType wide_type(DType operands) {
@@ -72,8 +70,7 @@ Accumulator accumulator(DType sum, DType operands, MatrixUnit unit) {
   }
 }
 
-Contract read_contract(const Case& c, DType operands) {
-  KeyReader keys(c, "contract", c.contract);
+Contract read_contract(ContractReader& keys, DType operands) {
   const Contract contract = attention_keys(keys, operands, read_matrix_unit(keys));
   keys.finish();
   return contract;
@@ -81,25 +78,28 @@ Contract read_contract(const Case& c, DType operands) {
 
 std::vector<SpecKey> attention_contract_keys() {
   return {
-      {"p_dtype", "element type", "that of in/q", "the weights, and dS, as operands of the second product"},
-      {"softmax_dtype", "element type", wide_fallback, "scores, exponentials, row sums, rescaling"},
-      {"qk_accumulate", "element type", wide_fallback, "sums of q.k and of do.v"},
-      {"pv_accumulate", "element type", wide_fallback, "sums of the products with the weights and with dS"},
-      {"matrix_unit", "volta, ampere, hopper, none", "ampere",
+      {"p_dtype", "element type", "that of in/q", "the weights, and dS, as operands of the second product",
+       "float8_e5m2"},
+      {"qk_accumulate", "element type", wide_fallback, "sums of q.k and of do.v", "bfloat16"},
+      {"pv_accumulate", "element type", wide_fallback, "sums of the products with the weights and with dS",
+       "bfloat16"},
+      {"softmax_dtype", "element type", wide_fallback, "scores, exponentials, row sums, rescaling",
+       "bfloat16"},
+      {"matrix_unit", "none, hopper, ampere, volta", "ampere",
        "how products of 16 and 8 bits are added up in float32; none: as elsewhere, every addition is "
-       "rounded"},
+       "rounded",
+       "volta"},
       {"row_sum", "computed, stored", "computed",
-       "the weights that the row sum adds: before or after p_dtype"},
+       "the weights that the row sum adds: before or after p_dtype", "stored"},
   };
 }
 
-std::string contract_text(const Contract& contract, const Attributes& declared) {
-  return precisions_text(contract) + (declared.empty() ? derived : declared_text);
+std::string contract_text(const Contract& contract, const ContractReader& keys) {
+  return precisions_text(contract) + keys.origin();
 }
 
-MultiheadContract read_multihead_contract(const Case& c, DType x, DType in_weight, DType out_weight) {
+MultiheadContract read_multihead_contract(ContractReader& keys, DType x, DType in_weight, DType out_weight) {
   const auto wider = [](DType a, DType b) { return format_of(a).bits >= format_of(b).bits ? a : b; };
-  KeyReader keys(c, "contract", c.contract);
   MultiheadContract contract{};
   contract.intermediate = read_dtype(keys, "intermediate_dtype", x);
   const DType sum = read_dtype(keys, "accumulate", wide_type(x));
@@ -116,30 +116,31 @@ std::vector<SpecKey> multihead_contract_keys() {
   keys.front().fallback = "intermediate_dtype";
   const SpecKey own[] = {
       {"intermediate_dtype", "element type", "that of in/x or in/query",
-       "q, k, v and the output of the heads as they are stored between the products"},
-      {"accumulate", "element type", wide_fallback, "sums of products in the projections"},
+       "q, k, v and the output of the heads as they are stored between the products", "float8_e5m2"},
+      {"accumulate", "element type", wide_fallback, "sums of products in the projections", "bfloat16"},
   };
   keys.insert(keys.begin(), std::begin(own), std::end(own));
   return keys;
 }
 
-std::string contract_text(const MultiheadContract& contract, const Attributes& declared) {
+std::string contract_text(const MultiheadContract& contract, const ContractReader& keys) {
   return "q, k, v, o " + std::string(format_of(contract.intermediate).name) + ", projections in " +
          accumulator_text(contract.in_projection) + ", " + precisions_text(contract.attention) +
-         (declared.empty() ? derived : declared_text);
+         keys.origin();
 }
 
-DType read_compute_dtype(const Case& c, DType operands) {
-  KeyReader keys(c, "contract", c.contract);
-  const DType dtype = read_compute_dtype(c, keys, wide_type(operands));
+DType read_compute_dtype(const Case& c, ContractReader& keys, DType operands) {
+  const DType dtype = read_compute_dtype_among(c, keys, wide_type(operands));
   keys.finish();
   return dtype;
 }
 
-DType read_compute_dtype(const Case& c, KeyReader& keys, DType fallback) {
+DType read_compute_dtype_among(const Case& c, ContractReader& keys, DType fallback) {
   const DType other_name = read_dtype(keys, "accumulate", fallback);
-  const DType dtype = read_dtype(keys, "compute_dtype", other_name);
-  if (keys.has("accumulate") && dtype != other_name) {
+  DType dtype = read_dtype(keys, "compute_dtype", other_name);
+  if (!keys.has("accumulate")) return dtype;
+  if (!keys.has("compute_dtype")) dtype = other_name;  // whatever a preset says
+  if (dtype != other_name) {
     throw InvalidCase(c.object("contract") + " attribute accumulate is " +
                       std::string(format_of(other_name).name) + ", compute_dtype is " +
                       std::string(format_of(dtype).name) +
@@ -150,13 +151,13 @@ DType read_compute_dtype(const Case& c, KeyReader& keys, DType fallback) {
 
 std::vector<SpecKey> compute_contract_keys() {
   return {
-      {"compute_dtype", "element type", wide_fallback, "what every operation rounds to"},
+      {"compute_dtype", "element type", wide_fallback, "what every operation rounds to", "bfloat16"},
       {"accumulate", "element type", "-", "another name for compute_dtype"},
   };
 }
 
-std::string compute_dtype_text(DType dtype, const Attributes& declared) {
-  return "computed in " + std::string(format_of(dtype).name) + (declared.empty() ? derived : declared_text);
+std::string compute_dtype_text(DType dtype, const ContractReader& keys) {
+  return "computed in " + std::string(format_of(dtype).name) + keys.origin();
 }
 
 }  // namespace attest

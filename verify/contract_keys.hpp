@@ -6,7 +6,7 @@
 
 #include "core/contract.hpp"
 #include "verify/case.hpp"
-#include "verify/keys.hpp"
+#include "verify/contract_reader.hpp"
 #include "verify/op.hpp"
 
 namespace attest {
@@ -21,15 +21,15 @@ enum class MatrixUnit { volta, ampere, hopper, none };
 /// and they have 16 bits at most.
 Accumulator accumulator(DType sum, DType operands, MatrixUnit unit = MatrixUnit::ampere);
 
-/// The contract of the case: keys p_dtype, softmax_dtype, qk_accumulate and pv_accumulate (element type
+/// The contract of a case: keys p_dtype, softmax_dtype, qk_accumulate and pv_accumulate (element type
 /// names), each derived from the element type of the operands where it is absent; matrix_unit; row_sum.
 /// Throws InvalidCase on unknown keys and names.
-Contract read_contract(const Case& c, DType operands);
+Contract read_contract(ContractReader& keys, DType operands);
 /// The keys that it reads, for an op's record.
 std::vector<SpecKey> attention_contract_keys();
 
 /// One line for reports.
-std::string contract_text(const Contract& contract, const Attributes& declared);
+std::string contract_text(const Contract& contract, const ContractReader& keys);
 
 /// Attention between linear projections.
 struct MultiheadContract {
@@ -39,15 +39,16 @@ struct MultiheadContract {
 };
 
 /// Keys intermediate_dtype, that of x if absent, accumulate for the projections, and those of read_contract.
-MultiheadContract read_multihead_contract(const Case& c, DType x, DType in_weight, DType out_weight);
+MultiheadContract read_multihead_contract(ContractReader& keys, DType x, DType in_weight, DType out_weight);
 std::vector<SpecKey> multihead_contract_keys();
-std::string contract_text(const MultiheadContract& contract, const Attributes& declared);
+std::string contract_text(const MultiheadContract& contract, const ContractReader& keys);
 
 /// Ops without matrix products: key compute_dtype (or `accumulate`), float32 if absent, float64 for float64
 /// operands.
-DType read_compute_dtype(const Case& c, DType operands);
-DType read_compute_dtype(const Case& c, KeyReader& keys, DType fallback);
+DType read_compute_dtype(const Case& c, ContractReader& keys, DType operands);
+/// The same in the middle of other keys: finish() is up to the caller.
+DType read_compute_dtype_among(const Case& c, ContractReader& keys, DType fallback);
 std::vector<SpecKey> compute_contract_keys();
-std::string compute_dtype_text(DType dtype, const Attributes& declared);
+std::string compute_dtype_text(DType dtype, const ContractReader& keys);
 
 }  // namespace attest

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "core/dtype.hpp"
+#include "verify/contract_presets.hpp"
 #include "verify/text.hpp"
 
 namespace attest {
@@ -120,6 +121,28 @@ std::string key_lines(const std::vector<SpecKey>& keys) {
   return text;
 }
 
+/// A section for what the key `preset` stands for; "" for an op that has none.
+std::string preset_lines(const Op& op) {
+  const auto key = [&](std::string_view name) {
+    return std::ranges::find(op.contract, name, &SpecKey::name);
+  };
+  std::string text;
+  for (const ContractPreset& preset :
+       presets_that_set([&](std::string_view name) { return key(name) != op.contract.end(); })) {
+    std::string fields;
+    for (const auto& [name, value] : preset.fields)
+      if (key(name) != op.contract.end())
+        fields += (fields.empty() ? "" : ", ") + literal(name) + " = " + literal(value);
+    text += bullet(literal(preset.name) + " (" + fields + "): " + std::string(preset.meaning) + " (" +
+                   std::string(preset.source) + ")");
+  }
+  if (text.empty()) return "";
+  return "\n## Presets\n\n" +
+         paragraph(
+             "What `preset` stands for, and where that is known from. A key that the case has itself wins.") +
+         "\n" + text;
+}
+
 /// The symbols that occur in the extents, with their meaning.
 std::string extents_text(const Op& op) {
   std::vector<std::string> used;
@@ -157,7 +180,7 @@ std::string page_of(const Op& op) {
   text +=
       "\n## Contract\n\n" +
       paragraph("Which precisions the kernel promises. An element type is one of " + element_types() + ".") +
-      "\n" + key_lines(op.contract);
+      "\n" + key_lines(contract_keys_of(op)) + preset_lines(op);
   return text;
 }
 

@@ -20,11 +20,18 @@ std::string KeyReader::object(const std::string& key) const {
   return case_.object(group_) + " attribute " + key;
 }
 
+const Attribute* KeyReader::find(const std::string& key) const {
+  for (const Attributes* attributes : {&attributes_, &standing_in_}) {
+    if (const auto it = attributes->find(key); it != attributes->end()) return &it->second;
+  }
+  return nullptr;
+}
+
 const Attribute& KeyReader::required(const std::string& key) {
   known_.insert(key);
-  const auto it = attributes_.find(key);
-  if (it == attributes_.end()) throw InvalidCase(object(key) + " is missing");
-  return it->second;
+  const Attribute* found = find(key);
+  if (!found) throw InvalidCase(object(key) + " is missing");
+  return *found;
 }
 
 double KeyReader::number(const std::string& key) {

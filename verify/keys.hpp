@@ -20,6 +20,7 @@ class KeyReader {
   KeyReader(const Case& c, std::string group, const Attributes& attributes)
       : case_(c), group_(std::move(group)), attributes_(attributes) {}
 
+  /// The case itself has it.
   bool has(std::string_view key) const { return attributes_.contains(std::string(key)); }
 
   /// A finite number; integers count as numbers. Without a fallback the key is required.
@@ -34,6 +35,7 @@ class KeyReader {
   T choice(const std::string& key, std::initializer_list<std::pair<std::string_view, T>> values) {
     const std::string found = text(key);
     std::string accepted;
+    settled_[key] = found;
     for (const auto& [name, value] : values) {
       if (found == name) return value;
       accepted += (accepted.empty() ? "" : ", ") + std::string(name);
@@ -42,23 +44,31 @@ class KeyReader {
   }
   template <class T>
   T choice(const std::string& key, std::initializer_list<std::pair<std::string_view, T>> values, T fallback) {
-    if (!has(key)) {
-      known_.insert(key);
-      return fallback;
+    if (find(key)) return choice(key, values);
+    known_.insert(key);
+    for (const auto& [name, value] : values) {
+      if (value == fallback) settled_[key] = std::string(name);
     }
-    return choice(key, values);
+    return fallback;
   }
 
   void finish() const;
 
- private:
+ protected:
   std::string object(const std::string& key) const;
+
+  Attributes standing_in_;       // for attributes that the case does not have
+  Attributes settled_;           // every choice() that was read
+  std::set<std::string> known_;  // every key that was asked for
+
+ private:
+  /// Null if there is none.
+  const Attribute* find(const std::string& key) const;
   const Attribute& required(const std::string& key);
 
   const Case& case_;
   std::string group_;
   const Attributes& attributes_;
-  std::set<std::string> known_;
 };
 
 }  // namespace attest

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "verify/case.hpp"
+#include "verify/contract_reader.hpp"
 #include "verify/expected.hpp"
 #include "verify/findings.hpp"
 #include "verify/inputs/generated.hpp"
@@ -34,8 +35,12 @@ struct Port {
 
 /// A key of `spec` or `contract`. values: the accepted ones, or "number", "integer", "element type".
 /// fallback: what stands in for the key where it is absent; "": it is required; "-": nothing does.
+/// Values of a contract key that is a choice stand from the strictest to the weakest. weakest: of a contract
+/// key, how far `--fit` goes; "": it leaves the key as it is.
 struct SpecKey {
-  std::string_view name, values, fallback, meaning;
+  std::string_view name;
+  std::string values;
+  std::string_view fallback, meaning, weakest = "";
 };
 
 /// A wrong answer that must not pass, at some elements of one output.
@@ -54,6 +59,9 @@ using ProgressFunction = std::function<void(double)>;
 class Problem {
  public:
   virtual ~Problem() = default;
+
+  /// The contract's keys, as read.
+  const ContractReader& contract_keys() const { return contract_keys_; }
 
   /// The contract that the bounds are derived from, as one line for reports.
   virtual std::string contract() const = 0;
@@ -76,12 +84,18 @@ class Problem {
 
   /// Causes of a failure that were fitted to the errors, the likeliest first. Call after expect().
   virtual std::vector<DiagnosisEntry> explanations(std::span<const Expected>) const { return {}; }
+
+ protected:
+  explicit Problem(const Case& c) : contract_keys_(c) {}
+
+  ContractReader contract_keys_;
 };
 
 struct Op {
   std::string_view name, summary;
   std::vector<Port> inputs, outputs;
-  std::vector<SpecKey> spec, contract;
+  std::vector<SpecKey> spec;
+  std::vector<SpecKey> contract;  // the likeliest to be broken first: verify/contract_fit.hpp
   /// Throws InvalidCase where the case is malformed. The case must outlive the problem.
   std::unique_ptr<Problem> (*read)(const Case& c);
   OpInputs generated = {};
@@ -93,6 +107,9 @@ std::span<const Op> all_ops();
 
 /// Throws InvalidCase with the names of all operations if there is none of that name.
 const Op& find_op(const Case& c);
+
+/// The op's contract keys, and `preset` if there is one that sets them.
+std::vector<SpecKey> contract_keys_of(const Op& op);
 
 /// Every dataset is a port of the op, has its type, and no required input is missing. Throws InvalidCase.
 void check_ports(const Op& op, const Case& c);

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "core/invalid_case.hpp"
+#include "verify/contract_presets.hpp"
 #include "verify/op.hpp"
 #include "verify/ops/ops.hpp"
 
@@ -59,6 +60,16 @@ const Op& find_op(const Case& c) {
     accepted += (accepted.empty() ? "" : ", ") + std::string(op.name);
   }
   throw InvalidCase(c.object("") + " attribute op is \"" + c.op + "\"; accepted: " + accepted);
+}
+
+std::vector<SpecKey> contract_keys_of(const Op& op) {
+  std::vector<SpecKey> keys = op.contract;
+  const auto presets = presets_that_set([&](std::string_view key) {
+    return std::ranges::find(op.contract, key, &SpecKey::name) != op.contract.end();
+  });
+  if (!presets.empty())
+    keys.push_back({"preset", names_of(presets), "-", "a name for what the case does not set itself"});
+  return keys;
 }
 
 void check_ports(const Op& op, const Case& c) {

@@ -107,7 +107,7 @@ class Ops(make_dump.ProgramTest):
         for name in self.names():
             page = self.ops(name)
             self.assertTrue(page.startswith(f"# {name}\n\n"), page)
-            self.assertEqual(list(sections(page)), ["Reads", "Writes", "Spec", "Contract"])
+            self.assertEqual(list(sections(page)), ["Reads", "Writes", "Spec", "Contract", "Presets"])
             for line in page.splitlines():
                 self.assertLessEqual(len(line), 80, line)
                 self.assertNotRegex(line, r"\A *[+-] (?!`)|\s\Z")  # no bullet by accident
@@ -172,6 +172,24 @@ class Ops(make_dump.ProgramTest):
                 with self.subTest(name, key=key, value=value):
                     is_rejected = re.search(f'attribute {key} is (the text )?"{re.escape(value)}"', error) is not None
                     self.assertEqual(is_rejected, value == "nonsense", error)
+
+    def test_a_page_says_what_each_preset_stands_for(self):
+        for name in self.names():
+            page = sections(self.ops(name))
+            contract = {key: values for key, values, _ in keys(page["Contract"])}
+            presets = {preset: re.findall(r"`(\w+)` = `(\w+)`", fields) for preset, fields in
+                       (re.fullmatch(r"`(\w+)` \((`.*?`)\): .+ \(.+\)", b).groups() for b in page["Presets"])}
+            self.assertEqual(list(presets), contract["preset"])
+
+            def setting(contract):
+                return lambda case: case["contract"].attrs.update(contract)
+
+            edits = [setting(c) for preset, fields in presets.items() for c in ({"preset": preset}, dict(fields))]
+            reports = self.reports(name, page, edits)
+            for preset, named, spelled_out in zip(presets, reports[::2], reports[1::2]):
+                with self.subTest(name, preset=preset):
+                    self.assertTrue(presets[preset])
+                    self.assertEqual(named.get("outputs"), spelled_out["outputs"], named)
 
     def test_a_default_that_is_spelled_out_changes_nothing(self):
         def default(key, values, fallback):

@@ -22,7 +22,7 @@ double leaky_relu(double slope, double x) {
 /// What verify/ops/leaky_relu.cpp would hold.
 class LeakyReluProblem : public Problem {
  public:
-  explicit LeakyReluProblem(const Case& c) : x_(*c.input("x")), y_(c.out.at("y")) {
+  explicit LeakyReluProblem(const Case& c) : Problem(c), x_(*c.input("x")), y_(c.out.at("y")) {
     KeyReader keys(c, "spec", c.spec);
     slope_ = keys.number("slope");
     keys.finish();

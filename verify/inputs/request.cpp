@@ -88,7 +88,7 @@ void parse_setting(const Op& op, const std::string& part, InputRequest& request)
   const std::string prefix = "contract/";
   const bool is_contract = path.starts_with(prefix);
   const std::string name = is_contract ? path.substr(prefix.size()) : path;
-  const std::vector<SpecKey>& keys = is_contract ? op.contract : op.spec;
+  const std::vector<SpecKey> keys = is_contract ? contract_keys_of(op) : op.spec;
   const auto name_of_key = [](const SpecKey& key) { return key.name; };
   const auto key = std::ranges::find(keys, name, name_of_key);
   if (key == keys.end()) {

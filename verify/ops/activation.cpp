@@ -41,7 +41,7 @@ class ActivationProblem : public Problem {
  public:
   explicit ActivationProblem(const Case& c);
 
-  std::string contract() const override { return compute_dtype_text(compute_, case_.contract); }
+  std::string contract() const override { return compute_dtype_text(compute_, contract_keys_); }
   std::vector<Expected> expect(const ProgressFunction& progress) override;
   void recheck(std::span<const Expected> expected) const override;
   std::vector<Decoy> decoys(std::span<const Expected> expected) const override;
@@ -60,7 +60,11 @@ class ActivationProblem : public Problem {
 };
 
 ActivationProblem::ActivationProblem(const Case& c)
-    : case_(c), x_(c.in.at("x")), compute_(read_compute_dtype(c, *x_.dtype)), kind_(read_kind(c)) {
+    : Problem(c),
+      case_(c),
+      x_(c.in.at("x")),
+      compute_(read_compute_dtype(c, contract_keys_, *x_.dtype)),
+      kind_(read_kind(c)) {
   const Format &computed = format_of(compute_), &given = format_of(*x_.dtype);
   if (computed.precision < given.precision || computed.emax < given.emax || computed.emin > given.emin) {
     throw InvalidCase(c.object("contract") + " attribute compute_dtype is " + std::string(computed.name) +

@@ -66,10 +66,10 @@ bounds::BackwardInputs SavedForBackward::for_bounds() const {
 }
 
 AttentionProblem::AttentionProblem(const Case& c)
-    : case_(c), attention_(c), contract_(read_contract(c, *c.in.at("q").dtype)) {}
+    : Problem(c), case_(c), attention_(c), contract_(read_contract(contract_keys_, *c.in.at("q").dtype)) {}
 
 std::string AttentionProblem::contract() const {
-  return contract_text(contract_, case_.contract);
+  return contract_text(contract_, contract_keys_);
 }
 
 bool AttentionProblem::has_gradients() const {

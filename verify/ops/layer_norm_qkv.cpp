@@ -59,7 +59,7 @@ class LayerNormQkvProblem : public Problem {
   bool heads_outside_ = true;  // bhsd
 };
 
-LayerNormQkvProblem::LayerNormQkvProblem(const Case& c) : case_(c) {
+LayerNormQkvProblem::LayerNormQkvProblem(const Case& c) : Problem(c), case_(c) {
   read_spec();
   read_shapes();
   read_contract();
@@ -85,7 +85,7 @@ void LayerNormQkvProblem::read_spec() {
 }
 
 void LayerNormQkvProblem::read_contract() {
-  KeyReader keys(case_, "contract", case_.contract);
+  ContractReader& keys = contract_keys_;
   const DType natural = natural_compute_dtype(case_), element = *case_.in.at("x").dtype;
   bounds::NormContract& norm = contract_.norm;
   norm.compute = read_dtype(keys, "compute_dtype", natural);
@@ -107,7 +107,7 @@ std::string LayerNormQkvProblem::contract() const {
                                                                 : ", variance in one pass") +
          (contract_.stored ? ", stored in " + name(*contract_.stored) : ", not rounded") + ", product in " +
          name(contract_.accumulate.dtype) + (contract_.accumulate.block > 0 ? " (tensor core)" : "") +
-         (case_.contract.empty() ? " (from the element types)" : " (declared)");
+         contract_keys_.origin();
 }
 
 void LayerNormQkvProblem::read_shapes() {
@@ -279,11 +279,12 @@ Op layer_norm_qkv_op() {
       },
       {
           {"compute_dtype", "element type", "float32, or float64 for float64 inputs",
-           "what every operation of the norm rounds to"},
+           "what every operation of the norm rounds to", "bfloat16"},
           variance_contract_key(),
           {"intermediate_dtype", "element type", "that of in/x",
-           "the normalised x as it is stored before the product; that store is replayed"},
-          {"accumulate", "element type", "float32, or float64 for float64 inputs", "sums of the product"},
+           "the normalised x as it is stored before the product; that store is replayed", "float8_e5m2"},
+          {"accumulate", "element type", "float32, or float64 for float64 inputs", "sums of the product",
+           "bfloat16"},
       },
       [](const Case& c) -> std::unique_ptr<Problem> { return std::make_unique<LayerNormQkvProblem>(c); },
       layer_norm_qkv_inputs(),

@@ -62,9 +62,11 @@ struct MultiheadProblem::Unstored {
 };
 
 MultiheadProblem::MultiheadProblem(const Case& c)
-    : case_(c),
+    : Problem(c),
+      case_(c),
       multihead_(c),
-      contract_(read_multihead_contract(c, *multihead_.x().dtype, *c.in.at("in_proj_weight").dtype,
+      contract_(read_multihead_contract(contract_keys_, *multihead_.x().dtype,
+                                        *c.in.at("in_proj_weight").dtype,
                                         *c.in.at("out_proj_weight").dtype)) {}
 
 MultiheadProblem::Layers MultiheadProblem::layers() const {

@@ -15,7 +15,7 @@ class MultiheadProblem : public Problem {
  public:
   explicit MultiheadProblem(const Case& c);
 
-  std::string contract() const override { return contract_text(contract_, case_.contract); }
+  std::string contract() const override { return contract_text(contract_, contract_keys_); }
   std::vector<Expected> expect(const ProgressFunction& progress) override;
   void recheck(std::span<const Expected> expected) const override;
   std::vector<Decoy> decoys(std::span<const Expected> expected) const override;

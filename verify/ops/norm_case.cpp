@@ -42,11 +42,11 @@ DType natural_compute_dtype(const Case& c) {
   return DType::float32;
 }
 
-NormCase::NormCase(const Case& c, bool is_centred) : spec{}, contract{}, case_(c) {
+NormCase::NormCase(const Case& c, ContractReader& keys, bool is_centred) : spec{}, contract{}, case_(c) {
   spec.is_centred = is_centred;
   read_spec();
   read_shapes();
-  read_contract();
+  read_contract(keys);
   for (const auto& [name, tensor] : case_.in) require_finite(case_, name);
   add_residual();
   check_spread();
@@ -72,10 +72,9 @@ void NormCase::read_spec() {
   }
 }
 
-void NormCase::read_contract() {
-  KeyReader keys(case_, "contract", case_.contract);
+void NormCase::read_contract(ContractReader& keys) {
   const DType natural = natural_compute_dtype(case_);
-  contract.compute = read_compute_dtype(case_, keys, natural);
+  contract.compute = read_compute_dtype_among(case_, keys, natural);
   contract.variance = bounds::Variance::two_pass;
   if (spec.is_centred) {
     contract.variance = keys.choice<bounds::Variance>(
@@ -107,7 +106,7 @@ double NormCase::sum_rounding() const {
 
 SpecKey variance_contract_key() {
   return {"variance", "two_pass, one_pass", "two_pass",
-          "mean((x - mean)^2), which Welford's recurrence counts as, or mean(x^2) - mean^2"};
+          "mean((x - mean)^2), which Welford's recurrence counts as, or mean(x^2) - mean^2", "one_pass"};
 }
 
 std::vector<SpecKey> norm_spec_keys(std::string_view eps) {
@@ -135,7 +134,7 @@ std::string NormCase::contract_text() const {
                                                             : ", variance in one pass";
   }
   if (case_.input("residual") && !sum_is_declared_) text += ", x + residual rounded or not";
-  return text + (case_.contract.empty() ? " (from the element types)" : " (declared)");
+  return text;
 }
 
 void NormCase::require_shape(const std::string& path, const Tensor& tensor, const std::vector<Index>& shape,

@@ -8,7 +8,7 @@
 #include "core/norm.hpp"
 #include "verify/bounds/norm_row.hpp"
 #include "verify/case.hpp"
-#include "verify/keys.hpp"
+#include "verify/contract_reader.hpp"
 #include "verify/op.hpp"
 
 namespace attest {
@@ -17,7 +17,7 @@ class NormCase {
  public:
   /// is_centred: LayerNorm. Throws InvalidCase where spec, contract, shapes or values do not fit together.
   /// The case must outlive this object.
-  NormCase(const Case& c, bool is_centred);
+  NormCase(const Case& c, ContractReader& keys, bool is_centred);
   NormCase(const NormCase&) = delete;
   NormCase& operator=(const NormCase&) = delete;
 
@@ -26,12 +26,12 @@ class NormCase {
   View<const double, 2> dy;  // [R, N]; empty without gradients
   bounds::NormContract contract;
 
-  /// "float32, variance in two passes (declared)"
+  /// "float32, variance in two passes"
   std::string contract_text() const;
 
  private:
   void read_spec();
-  void read_contract();
+  void read_contract(ContractReader& keys);
   double sum_rounding() const;
   void read_shapes();
   void check_values() const;

@@ -33,7 +33,7 @@ struct NormProblem::Variant {
 };
 
 NormProblem::NormProblem(const Case& c, bool is_centred, const std::vector<Port>& outputs)
-    : case_(c), norm_(c, is_centred) {
+    : Problem(c), case_(c), norm_(c, contract_keys_, is_centred) {
   for (const Port& port : outputs) {
     if (c.out.contains(std::string(port.name))) outputs_.emplace_back(port.name);
   }

@@ -16,7 +16,7 @@ class NormProblem : public Problem {
   /// outputs: the ports of the op.
   NormProblem(const Case& c, bool is_centred, const std::vector<Port>& outputs);
 
-  std::string contract() const override { return norm_.contract_text(); }
+  std::string contract() const override { return norm_.contract_text() + contract_keys_.origin(); }
   std::vector<Expected> expect(const ProgressFunction& progress) override;
   void recheck(std::span<const Expected> expected) const override;
   std::vector<Decoy> decoys(std::span<const Expected> expected) const override;

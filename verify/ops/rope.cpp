@@ -66,9 +66,10 @@ class RopeProblem : public Problem {
 };
 
 RopeProblem::RopeProblem(const Case& c)
-    : case_(c),
+    : Problem(c),
+      case_(c),
       rope_(c),
-      compute_(read_compute_dtype(c, *case_.input(c.in.contains("x") ? "x" : "dy")->dtype)) {
+      compute_(read_compute_dtype(c, contract_keys_, *case_.input(c.in.contains("x") ? "x" : "dy")->dtype)) {
   if (rope_.source.has_table()) return;
   inv_freq_ = Array<long double, 1>({rope_.spec.pairs()});
   if (rope_.has_theta()) {
@@ -81,7 +82,7 @@ RopeProblem::RopeProblem(const Case& c)
 }
 
 std::string RopeProblem::contract() const {
-  std::string text = compute_dtype_text(compute_, case_.contract);
+  std::string text = compute_dtype_text(compute_, contract_keys_);
   if (!rope_.source.has_table())
     text += rope_.source.rule == AngleRule::float32 ? ", angles in float32" : ", angles in float64";
   return text;

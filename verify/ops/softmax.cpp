@@ -26,7 +26,7 @@ bool holds_all_of(DType wide, DType narrow) {
 }  // namespace
 
 SoftmaxProblem::SoftmaxProblem(const Case& c)
-    : case_(c), compute_(read_compute_dtype(c, *c.in.at("x").dtype)) {
+    : Problem(c), case_(c), compute_(read_compute_dtype(c, contract_keys_, *c.in.at("x").dtype)) {
   if (!holds_all_of(compute_, *given().dtype)) {
     throw InvalidCase(c.object("contract") + " attribute compute_dtype is " +
                       std::string(format_of(compute_).name) + ", which does not hold all values of in/x (" +
@@ -156,7 +156,7 @@ void SoftmaxProblem::check_values() const {
 }
 
 std::string SoftmaxProblem::contract() const {
-  return compute_dtype_text(compute_, case_.contract);
+  return compute_dtype_text(compute_, contract_keys_);
 }
 
 // Whether a kernel could do without the subtraction or the clamp.
