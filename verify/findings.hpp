@@ -1,6 +1,7 @@
 // What comparing a case with its expected values found, and the verdict on it.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -49,10 +50,32 @@ struct DiagnosisEntry {
   std::string evidence;
 };
 
+/// A contract that differs from the case's own in some keys.
+struct OtherContract {
+  struct Change {
+    std::string key, from, to;
+  };
+  std::vector<Change> changes;
+  std::vector<OutputFindings> outputs;  // under that contract
+};
+
+/// Which contracts a case satisfies beside or in place of its own: verify/contract_fit.hpp.
+struct ContractFit {
+  Verdict verdict = Verdict::pass;      // under the case's own contract, whatever a baseline says
+  Attributes contract;                  // the case's own, as far as it was varied, key by key
+  std::vector<OtherContract> weaker;    // it passes, and under none between these and its own
+  std::vector<OtherContract> too_weak;  // it would pass, but wrong answers would, too
+  std::vector<OtherContract> stricter;  // the strictest value of a key that it satisfies
+  Index judged = 0;                     // contracts
+  bool is_minimal = true;               // false: the search was cut short
+};
+
 struct CaseFindings {
   std::string file, name, op;
   Verdict verdict = Verdict::pass;
-  std::string contract;  // for which the verdict holds, in words
+  std::string contract;            // for which the verdict holds, in words
+  Attributes settled;              // the same key by key
+  std::optional<ContractFit> fit;  // where it was asked for
   std::vector<OutputFindings> outputs;
   std::vector<DiagnosisEntry> diagnosis;
   std::vector<std::string> reasons;  // why inconclusive

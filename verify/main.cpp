@@ -178,6 +178,7 @@ int run(std::vector<std::string> arguments) {
   verifying->add_option("--baseline", options.baseline, "Fail, too, if errors grew since the report in FILE")
       ->type_name("FILE")
       ->check(not_empty);
+  verifying->add_flag("--fit", options.fit, "Which other contracts each case satisfies: docs/fit.md");
   verifying->footer(exit_status_help);
 
   CLI::App* recording = app.add_subcommand("baseline", "Write or update the report for verify --baseline");

@@ -21,7 +21,7 @@ struct Options {
   std::string junit;     // file, or empty
   std::string baseline;  // file, or empty
   RowsWanted rows;
-  bool batch = false, quiet = false, verbose = false;
+  bool batch = false, quiet = false, verbose = false, fit = false;
 };
 
 struct UsageError : std::runtime_error {

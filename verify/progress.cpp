@@ -15,6 +15,12 @@ Progress::Progress() : enabled_(style_of(STDERR_FILENO).width > 0), next_(Clock:
 void Progress::begin_case(const std::string& name, Index index, Index count) {
   if (!enabled_) return;
   label_ = std::to_string(index + 1) + "/" + std::to_string(count) + " " + printable(name);
+  step_ = "";
+  advance(0);
+}
+
+void Progress::begin_step(const std::string& name) {
+  step_ = ", " + name;
   advance(0);
 }
 
@@ -22,7 +28,7 @@ void Progress::advance(double fraction) {
   if (!enabled_ || Clock::now() < next_) return;
   next_ = Clock::now() + 100ms;
   const int percent = static_cast<int>(100 * std::clamp(fraction, 0.0, 1.0));
-  const std::string tail = " " + std::to_string(percent) + " %";
+  const std::string tail = step_ + " " + std::to_string(percent) + " %";
   const Index room = style_of(STDERR_FILENO).width - 1;  // the last column might wrap
   const std::string line = shortened(label_, room - display_width(tail)) + tail;
   const Index width = display_width(line);

@@ -21,7 +21,10 @@ class Progress {
   /// Case `index` of `count`, from 0.
   void begin_case(const std::string& name, Index index, Index count);
 
-  /// The part of the case that is done, 0 to 1.
+  /// What is done with the case from here on: "contract 3". begin_case() ends it.
+  void begin_step(const std::string& name);
+
+  /// The part of the case, or of its step, that is done, 0 to 1.
   void advance(double fraction);
 
   /// Takes the line away, so that something else can be written.
@@ -32,7 +35,7 @@ class Progress {
 
   bool enabled_;
   Index drawn_width_ = 0;  // of the line on the terminal
-  std::string label_;
+  std::string label_, step_;
   Clock::time_point next_;
 };
 

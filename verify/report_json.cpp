@@ -73,6 +73,18 @@ Json json_of(const Attributes& attributes) {
   return object;
 }
 
+/// The contract's changes, and how the outputs do under it.
+Json json_of(const OtherContract& contract) {
+  Json changes = Json::object(), outputs = Json::array();
+  for (const OtherContract::Change& change : contract.changes) changes[change.key] = change.to;
+  for (const OutputFindings& o : contract.outputs)
+    outputs.push_back({{"name", o.name},
+                       {"worst_ratio", json_of(o.worst_ratio)},
+                       {"rms_ratio", json_of(o.rms_ratio)},
+                       {"predicted", json_of(o.predicted)}});
+  return {{"changes", changes}, {"outputs", outputs}};
+}
+
 Json json_of(const CaseFindings& c);
 
 template <class T>
@@ -80,6 +92,13 @@ Json json_list(const std::vector<T>& entries) {
   Json list = Json::array();
   for (const T& entry : entries) list.push_back(json_of(entry));
   return list;
+}
+
+Json json_of(const ContractFit& fit) {
+  return {{"verdict", name_of(fit.verdict)},     {"contract", json_of(fit.contract)},
+          {"weaker", json_list(fit.weaker)},     {"too_weak", json_list(fit.too_weak)},
+          {"stricter", json_list(fit.stricter)}, {"judged", fit.judged},
+          {"is_minimal", fit.is_minimal}};
 }
 
 Json json_of(const CaseFindings& c) {
@@ -94,6 +113,7 @@ Json json_of(const CaseFindings& c) {
                  {"remarks", c.remarks},
                  {"judged", c.judged},
                  {"inputs", c.inputs}};
+  if (c.fit) object["fit"] = json_of(*c.fit);
   if (!c.error.empty()) object["error"] = c.error;
   object["about"] = json_of(c.about);
   return object;

@@ -10,6 +10,9 @@ namespace attest {
 namespace {
 
 constexpr Index detail_indent = 6;
+constexpr const char* fit_warning =
+    "fit: no diagnosis and no verdict; errors of another kind, such as a dropped tile, can look like low "
+    "precision";
 
 Color color_of(Verdict verdict) {
   switch (verdict) {
@@ -209,7 +212,7 @@ std::string text_of_file(std::span<const CaseFindings> cases, const TextStyle& s
   for (const CaseFindings& c : cases) {
     text += case_line(c, columns, style);
     if (!c.judged.empty()) text += detail(c.judged, style);
-    text += case_details(c, style);
+    text += case_details(c, style) + text_of_fit(c, style);
     if (amount == Detail::evidence) {
       text += case_evidence(c, style);
     } else if (contract.empty() && !c.contract.empty()) {
@@ -225,13 +228,15 @@ std::string text_of_problems(const CaseFindings& c) {
 }
 
 std::string text_of_evidence(const CaseFindings& c) {
-  return (c.judged.empty() ? "" : detail(c.judged, {})) + case_evidence(c, {});
+  return (c.judged.empty() ? "" : detail(c.judged, {})) + case_evidence(c, {}) + text_of_fit(c, {});
 }
 
 std::string text_of_summary(const RunFindings& run, const TextStyle& style) {
   std::string text = "\n";
   if (std::ranges::any_of(run.cases, [](const CaseFindings& c) { return !c.outputs.empty(); }))
     text += "figures: worst |error| / bound; above 1 fails\n";
+  if (std::ranges::any_of(run.cases, [](const CaseFindings& c) { return c.fit && !c.fit->weaker.empty(); }))
+    text += wrapped(fit_warning, style.width, 0, 0);
   return text + text_of_counts(run, style);
 }
 

@@ -27,31 +27,33 @@ std::string place_of_failures(const Op& op, const Case& c, const Expected& expec
 
 }  // namespace
 
-CaseFindings verify_case(const Case& c, Progress& progress) {
-  return verify_case(find_op(c), c, progress);
+CaseFindings verify_case(const Case& c, Progress& progress, Depth depth) {
+  return verify_case(find_op(c), c, progress, depth);
 }
 
-CaseFindings verify_case(const Op& op, const Case& c, Progress& progress) {
+CaseFindings verify_case(const Op& op, const Case& c, Progress& progress, Depth depth) {
+  const bool is_thorough = depth == Depth::diagnosis;
   check_ports(op, c);
   const std::unique_ptr<Problem> problem = op.read(c);
   const std::vector<Expected> expected = problem->expect([&](double done) { progress.advance(done); });
-  problem->recheck(expected);
+  if (is_thorough) problem->recheck(expected);
 
   CaseFindings findings;
   findings.file = c.file;
   findings.name = c.name;
   findings.op = c.op;
   findings.about = c.about;
-  findings.inputs = digest_of(c).text();
+  if (is_thorough) findings.inputs = digest_of(c).text();
   findings.contract = problem->contract();
+  findings.settled = problem->contract_keys().settled();
   findings.remarks = problem->remarks();
   for (const Expected& e : expected) {
     findings.outputs.push_back(compare(e));
-    findings.outputs.back().where = place_of_failures(op, c, e);
+    if (is_thorough) findings.outputs.back().where = place_of_failures(op, c, e);
   }
   std::vector<Decoy> answers = problem->decoys(expected);
   judge(findings, expected, answers);
-  if (findings.verdict == Verdict::fail) {
+  if (is_thorough && findings.verdict == Verdict::fail) {
     std::ranges::move(problem->alternatives(expected), std::back_inserter(answers));
     findings.diagnosis = diagnose(expected, answers, problem->explanations(expected));
   }

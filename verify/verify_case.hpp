@@ -11,17 +11,21 @@
 
 namespace attest {
 
+/// verdict: without a check of ours, places and a diagnosis, for a case that was judged before.
+enum class Depth { verdict, diagnosis };
+
 /// Judges one case. Throws InvalidCase if the case is malformed, InternalError if a check of ours fails.
-CaseFindings verify_case(const Case& c, Progress& progress);
+CaseFindings verify_case(const Case& c, Progress& progress, Depth depth = Depth::diagnosis);
 
 /// Reads parts of a case; see Dump.
 using PartReader = std::function<Case(const Dump::Parts&)>;
 
 /// Judges the rows of a sample, one part after another: memory for one key/value head. The case may lack its
 /// values; `read` gives them.
-CaseFindings verify_rows(const Case& c, const RowSample& sample, const PartReader& read, Progress& progress);
+CaseFindings verify_rows(const Case& c, const RowSample& sample, const PartReader& read, Progress& progress,
+                         Depth depth = Depth::diagnosis);
 
 /// The same for an operation that need not be in the table.
-CaseFindings verify_case(const Op& op, const Case& c, Progress& progress);
+CaseFindings verify_case(const Op& op, const Case& c, Progress& progress, Depth depth = Depth::diagnosis);
 
 }  // namespace attest

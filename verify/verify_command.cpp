@@ -11,6 +11,7 @@
 
 #include "verify/atomic_file.hpp"
 #include "verify/baseline.hpp"
+#include "verify/contract_fit.hpp"
 #include "verify/dump.hpp"
 #include "verify/progress.hpp"
 #include "verify/report.hpp"
@@ -19,7 +20,7 @@
 namespace attest {
 namespace {
 
-CaseFindings judge(const Dump& dump, const Listing& listing, const std::string& name, const RowsWanted& rows,
+CaseFindings judge(const Dump& dump, const Listing& listing, const std::string& name, const Options& options,
                    Progress& progress) {
   CaseFindings findings;
   findings.file = listing.file;
@@ -32,13 +33,25 @@ CaseFindings judge(const Dump& dump, const Listing& listing, const std::string& 
       ~LineAway() { line.clear(); }
     } line_away{progress};
     c = dump.read(name, Dump::Contents::headers);
-    if (const auto sample = RowSample::of(find_op(c), c, rows)) {
-      const auto read = [&](const Dump::Parts& parts) { return dump.read(name, parts); };
-      findings = verify_rows(c, *sample, read, progress);
-      return;
-    }
-    c = dump.read(name);
-    findings = verify_case(c, progress);
+    const std::optional<RowSample> sample = RowSample::of(find_op(c), c, options.rows);
+    if (!sample) c = dump.read(name);
+    const auto judged_to = [&](Depth depth) {
+      if (!sample) return verify_case(c, progress, depth);
+      const auto read = [&](const Dump::Parts& parts) {
+        Case part = dump.read(name, parts);
+        part.contract = c.contract;
+        return part;
+      };
+      return verify_rows(c, *sample, read, progress, depth);
+    };
+    findings = judged_to(Depth::diagnosis);
+    if (!options.fit) return;
+    Index number = 0;
+    findings.fit = fit_contract(find_op(c), findings, [&](const Attributes& contract) {
+      progress.begin_step("contract " + std::to_string(++number));
+      c.contract = contract;
+      return judged_to(Depth::verdict);
+    });
   });
   if (!judged) {
     findings.op = c.op;
@@ -97,7 +110,7 @@ class Run {
     }
     for (const std::string& name : listing.names) {
       progress_.begin_case(name, index_++, count_);
-      run_.cases.push_back(judge(*dump, listing, name, options_.rows, progress_));
+      run_.cases.push_back(judge(*dump, listing, name, options_, progress_));
       if (baseline) baseline->hold(run_.cases.back());
     }
     if (!baseline || !options_.globs.empty()) return;

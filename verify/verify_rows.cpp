@@ -93,7 +93,9 @@ bool has_failure(std::span<const Expected> expected) {
 
 }  // namespace
 
-CaseFindings verify_rows(const Case& c, const RowSample& sample, const PartReader& read, Progress& progress) {
+CaseFindings verify_rows(const Case& c, const RowSample& sample, const PartReader& read, Progress& progress,
+                         Depth depth) {
+  const bool is_thorough = depth == Depth::diagnosis;
   const Op& op = find_op(c);
   check_ports(op, c);
   CaseFindings findings;
@@ -116,11 +118,12 @@ CaseFindings verify_rows(const Case& c, const RowSample& sample, const PartReade
     const double parts = static_cast<double>(sample.parts().size());
     const std::vector<Expected> expected =
         problem->expect([&](double done) { progress.advance((static_cast<double>(n) + done) / parts); });
-    problem->recheck(expected);
+    if (is_thorough) problem->recheck(expected);
     findings.contract = problem->contract();
+    findings.settled = problem->contract_keys().settled();
     add_new(findings.remarks, problem->remarks());
     std::vector<Decoy> wrong = problem->decoys(expected);
-    if (findings.diagnosis.empty() && has_failure(expected)) {
+    if (is_thorough && findings.diagnosis.empty() && has_failure(expected)) {
       std::vector<Decoy> all = wrong;
       std::ranges::move(problem->alternatives(expected), std::back_inserter(all));
       findings.diagnosis = diagnose(expected, all, problem->explanations(expected));
