@@ -48,10 +48,15 @@ std::string text_of_fit(const CaseFindings& c, const TextStyle& style) {
       text += line("wrong answers pass as well with " + alternatives(fit.too_weak), style);
     if (fit.weaker.empty()) text += line("no weaker contract that still rejects wrong answers", style);
   } else {
-    text += line("the verdict stays with " +
-                     (fit.stricter.empty() ? "nothing stricter" : alternatives(fit.stricter)) +
-                     (fit.stricter.size() > 1 ? ", each by itself" : ""),
-                 style);
+    std::string found =
+        fit.verdict == Verdict::pass ? "satisfies its contract" : "inconclusive under its contract";
+    if (fit.stricter.empty()) {
+      found += " and no stricter one";
+    } else {
+      found += "; likewise with " + alternatives(fit.stricter);
+      if (fit.stricter.size() > 1) found += ", each by itself";
+    }
+    text += line(found, style);
   }
   if (!fit.is_minimal)
     text += line("the search stopped after " + std::to_string(fit.judged) + " contracts", style);

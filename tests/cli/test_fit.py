@@ -77,6 +77,7 @@ class Fit(ProgramTest):
         self.assertIn("\nfit: no diagnosis", result.stdout)
         result = self.run_program("verify", self.path(), "--fit", "--case=fine")
         self.assertEqual(result.returncode, 0)
+        self.assertIn("\n      fit: satisfies its contract", result.stdout)
         self.assertNotIn("no diagnosis", result.stdout)
         self.assertNotIn("fit:", self.run_program("verify", self.path()).stdout)
 

@@ -53,10 +53,11 @@ Setup setup_of(DType element) {
   setup.keys = 96;
   return setup;
 }
-ContractFit fit_of(DType element, const char* fault) {
+ContractFit fit_of(DType element, const char* name) {
   const Setup setup = setup_of(element);
-  return fit_of(
-      faulty_dump_of(setup, honest_kernels(element)[0].kernel, fault_named(fault), false, {"o", "lse"}));
+  const Fault& fault = fault_named(name);
+  const std::vector<std::string> outputs = {"o", "lse", "dq", "dk", "dv"};
+  return fit_of(faulty_dump_of(setup, honest_kernels(element)[0].kernel, fault, fault.is_backward, outputs));
 }
 
 /// How much a contract gives away, key by key.
@@ -121,6 +122,8 @@ TEST_CASE("a fit names the precision that a kernel was built with") {
       {DType::float16, "p in float8_e4m3fn", "p_dtype float8_e4m3fn"},
       {DType::float32, "p in float16", "p_dtype float16"},
       {DType::float16, "qk sum in float16", "qk_accumulate float16"},
+      {DType::float16, "dS in bfloat16", "p_dtype bfloat16"},
+      {DType::float16, "dk and dv sums in bfloat16", "pv_accumulate bfloat16"},
   }));
   const ContractFit fit = fit_of(planted.element, planted.fault);
   INFO(planted.fault << ": " << all_of(fit));
