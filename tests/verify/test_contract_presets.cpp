@@ -1,10 +1,13 @@
 // Contracts by name: every row of the table is read as it says, and never overrides what a case sets.
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "core/invalid_case.hpp"
 #include "tests/catch.hpp"
 #include "tests/emulate/judged.hpp"
+#include "verify/bounds/arithmetic.hpp"
+#include "verify/contract_keys.hpp"
 #include "verify/contract_presets.hpp"
 
 namespace {
@@ -118,6 +121,23 @@ TEST_CASE("an unknown preset is rejected with those that the operation can have"
   }
   other.contract["preset"] = std::int64_t{1};
   CHECK(error_of(other).find("attribute preset is 1; a text is expected") != std::string::npos);
+}
+
+TEST_CASE("the bounds of ascend_cube hold for any unit whose additions are off by less than one unit each") {
+  const Accumulator volta = accumulator(DType::float32, DType::float16, MatrixUnit::volta);
+  const double u = unit_roundoff(DType::float32);
+  for (const Index n : {1, 2, 3, 4, 5, 15, 16, 17, 64, 128, 1000, 65536}) {
+    INFO(n);
+    const bounds::SumError cube = bounds::sum_error(volta, n);
+    const double one_by_one = bounds::gamma(static_cast<double>(n), 2 * u);
+    CHECK(cube.worst >= one_by_one);     // in any order
+    CHECK(cube.bias >= one_by_one / 2);  // all towards zero
+    // 16 at a time, as the unit multiplies: a block of m products cuts off m + 1 terms and their sum.
+    const double last = static_cast<double>(n % 16), blocks = static_cast<double>(n / 16);
+    const double all_at_once =
+        bounds::log_gamma(blocks, 2 * u * 18) + (last > 0 ? bounds::log_gamma(1, 2 * u * (last + 2)) : 0);
+    CHECK(cube.worst >= std::expm1(all_at_once));
+  }
 }
 
 TEST_CASE("a preset accepts the kernels that it names and rejects those that round elsewhere") {
