@@ -66,8 +66,8 @@ OutputFindings compare(const Expected& expected) {
     }
   }
   found.statistics = statistics(expected);
-  if (!expected.replays.empty()) {
-    found.stored_operands = expected.replays.front().way;
+  if (const Replay* replay = expected.replay()) {
+    found.stored_operands = replay->way;
     found.predicted = share_predicted(expected);
   }
   found.profile = error_profile(expected);

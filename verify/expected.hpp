@@ -1,6 +1,7 @@
 // What an op says of one output: the exact values and how far a correct kernel may be from them.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,10 +37,12 @@ struct Expected {
   std::vector<double> sigma;  // predicted standard deviation, rounding of the store included
   std::vector<double> systematic;  // bound of what does not average out, rounding of the store not included
 
-  // Of outputs that are sums of operands which a device rounds and stores (P, dS): ways to store them, and
-  // what is left of the two lines above, without the output's own store, if these roundings are known. All
-  // empty for other outputs.
+  // Of outputs that are sums of operands which a device rounds and stores (P, dS): ways to store them, which
+  // of these explains the dump best, if one explains anything, and what is left of the two lines above,
+  // without the output's own store, if these roundings are known. All empty for other outputs.
   std::vector<Replay> replays;
+  std::optional<std::size_t> best_replay;
+  bool has_all_replays = false;  // a kernel that keeps the contract stores in one of these ways
   std::vector<double> rest_sigma, rest_systematic;
 
   Expected(std::string name, const Tensor& tensor)
@@ -67,6 +70,9 @@ struct Expected {
     rest_sigma.assign(value.size(), 0);
     rest_systematic.assign(value.size(), 0);
   }
+
+  /// The one that explains the dump best; null if none does.
+  const Replay* replay() const { return best_replay ? &replays[*best_replay] : nullptr; }
 
   double bound(Index i) const { return probable[i] + value_error[i]; }
 };

@@ -38,7 +38,7 @@ struct Sample {
 };
 
 std::vector<Sample> samples_of(const Expected& expected, std::vector<ErrorPlace>& places) {
-  const std::vector<double>& shifts = expected.replays.front().shift;
+  const std::vector<double>& shifts = expected.replay()->shift;
   const Index n = static_cast<Index>(shifts.size()), width = expected.dumped->shape.back();
   const Index step = std::max<Index>(
       1, std::ranges::count_if(shifts, [](double x) { return std::isfinite(x); }) / most_elements);
@@ -58,23 +58,26 @@ std::vector<Sample> samples_of(const Expected& expected, std::vector<ErrorPlace>
   return samples;
 }
 
-/// Of the roundings that are not as replayed: an estimate, and how far it may be off. Equation (6).
+/// Of the roundings that are not as replayed: an estimate, and how far it may be off; and how many of all
+/// errors before the stores may take to a neighbouring number. Equations (6) and (11).
 struct Share {
-  double estimate, uncertainty;
+  double estimate, uncertainty, neighbours;
   double upper() const { return std::clamp(estimate + uncertainty, 0.0, 1.0); }
 };
 
 Share share_not_replayed(std::span<const Sample> samples, DType dtype, const Scatter& scatter) {
-  std::vector<double> weight, missing;
+  std::vector<double> weight, missing, neighbours;
   for (const Sample& s : samples) {
     const double error = s.got - round_to(s.value + s.shift, dtype);
     weight.push_back(s.shift * s.shift /
                      (s.spacing * s.spacing + s.variances.rest + s.variances.stores / 10));
     missing.push_back(s.shift == 0 ? 0 : -error / s.shift);
+    const double stores = 12 * s.variances.stores;
+    neighbours.push_back(s.variances.rest < stores / 6 ? s.variances.rest / stores : 1.0 / 6);
   }
-  if (std::ranges::all_of(weight, [](double x) { return x == 0; })) return {1, 0};
+  if (std::ranges::all_of(weight, [](double x) { return x == 0; })) return {1, 0, 1.0 / 6};
   const double share = weighted_mean(weight, missing);
-  return {share, scatter.of(weight, missing, share)};
+  return {share, scatter.of(weight, missing, share), weighted_mean(weight, neighbours)};
 }
 
 /// How likely noise of that variance takes `value` to another number of the element type. Equation (8).
@@ -114,39 +117,9 @@ Statistic most_favourable(const std::string& name, const Share& share, const Jud
   return best;
 }
 
-}  // namespace
-
-double share_not_replayed(const Expected& expected) {
-  if (expected.replays.empty()) return 1;
-  std::vector<ErrorPlace> places;
-  const std::vector<Sample> samples = samples_of(expected, places);
-  return samples.empty() ? 1 : share_not_replayed(samples, expected.dtype, Scatter(places)).upper();
-}
-
-double share_predicted(const Expected& expected) {
-  if (expected.replays.empty()) return 0;
-  const std::vector<double>& shift = expected.replays.front().shift;
-  Index right = 0, all = 0;
-  for (Index at = 0; at < static_cast<Index>(shift.size()); ++at) {
-    if (!std::isfinite(shift[at])) continue;
-    ++all;
-    right += expected.dumped->values[at] == round_to(expected.value[at] + shift[at], expected.dtype);
-  }
-  return all > 0 ? static_cast<double>(right) / static_cast<double>(all) : 0;
-}
-
-double variance_beside_replay(const Expected& expected, Index at, double share) {
-  const double spacing = ulp(expected.value[at], expected.dtype);
-  return left(variances(expected, at), share) + spacing * spacing / 12;
-}
-
-std::vector<Statistic> replay_statistics(const Expected& expected) {
-  if (expected.replays.empty()) return {};
-  std::vector<ErrorPlace> places;
-  const std::vector<Sample> samples = samples_of(expected, places);
-  if (samples.empty()) return {};
-  const Share share = share_not_replayed(samples, expected.dtype, Scatter(places));
-  if (!(share.upper() < 1)) return {};
+/// Whether errors are those of the output's store and of what a replay leaves. Equations (8) to (10).
+Statistic statistic_beside(const Expected& expected, const std::vector<Sample>& samples,
+                           const std::vector<ErrorPlace>& places, const Share& share) {
   // Elements of which a replay says what they are, and where they are.
   const double usual = std::clamp(share.estimate + share.uncertainty / 2, 0.0, 1.0);
   std::vector<Sample> telling;
@@ -168,10 +141,10 @@ std::vector<Statistic> replay_statistics(const Expected& expected) {
       const double value = mean(square);
       return Statistic{"", value, 1 + model_slack + chance * scatter.of(ones(square), square, value)};
     });
-    return {{spread.name, std::sqrt(spread.value), std::sqrt(spread.limit)}};
+    return {spread.name, std::sqrt(spread.value), std::sqrt(spread.limit)};
   }
   const Scatter scatter(where);
-  return {most_favourable("unreplayed", share, [&](double not_replayed, double chance) {
+  return most_favourable("unreplayed", share, [&](double not_replayed, double chance) {
     std::vector<double> differs, expected_to, excess;
     for (const Sample& s : telling) {
       const double replayed = s.value + s.shift;
@@ -181,7 +154,49 @@ std::vector<Statistic> replay_statistics(const Expected& expected) {
     }
     return Statistic{"", mean(differs),
                      mean(expected_to) + chance * scatter.of(ones(excess), excess, mean(excess))};
-  })};
+  });
+}
+
+}  // namespace
+
+double share_not_replayed(const Expected& expected) {
+  if (!expected.replay()) return 1;
+  std::vector<ErrorPlace> places;
+  const std::vector<Sample> samples = samples_of(expected, places);
+  return samples.empty() ? 1 : share_not_replayed(samples, expected.dtype, Scatter(places)).upper();
+}
+
+double share_predicted(const Expected& expected) {
+  if (!expected.replay()) return 0;
+  const std::vector<double>& shift = expected.replay()->shift;
+  Index right = 0, all = 0;
+  for (Index at = 0; at < static_cast<Index>(shift.size()); ++at) {
+    if (!std::isfinite(shift[at])) continue;
+    ++all;
+    right += expected.dumped->values[at] == round_to(expected.value[at] + shift[at], expected.dtype);
+  }
+  return all > 0 ? static_cast<double>(right) / static_cast<double>(all) : 0;
+}
+
+double variance_beside_replay(const Expected& expected, Index at, double share) {
+  const double spacing = ulp(expected.value[at], expected.dtype);
+  return left(variances(expected, at), share) + spacing * spacing / 12;
+}
+
+std::vector<Statistic> replay_statistics(const Expected& expected) {
+  if (!expected.replay()) return {};
+  std::vector<ErrorPlace> places;
+  const std::vector<Sample> samples = samples_of(expected, places);
+  if (samples.empty()) return {};
+  const Share share = share_not_replayed(samples, expected.dtype, Scatter(places));
+  // If one of the other ways were the kernel's, all roundings would differ. As it is this one, those that
+  // do are neighbours, which the rest of the variance counts.
+  if (expected.has_all_replays && share.estimate < 0.5) {
+    return {{"misrounded", share.estimate / 6, share.neighbours + share.uncertainty / 6},
+            statistic_beside(expected, samples, places, {0, 0, share.neighbours})};
+  }
+  if (share.upper() < 1) return {statistic_beside(expected, samples, places, share)};
+  return {};
 }
 
 }  // namespace attest

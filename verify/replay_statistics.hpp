@@ -7,20 +7,21 @@
 
 namespace attest {
 
-/// Of the first of expected.replays; at most one of two:
+/// Of the replay that explains the dump best; at most one of the first two:
 /// unreplayed: share of the values that differ from the exact sum of the operands as stored, rounded.
 /// replayed spread: of outputs whose elements show more than that: root mean square of what is left of the
 /// errors / its predicted standard deviation.
+/// misrounded: of gradients, share of the stored operands that are not the nearest to the exact ones.
 /// Empty where there is no replay, or where it does not say enough. Derivation: docs/statistics.md, "Replay".
 std::vector<Statistic> replay_statistics(const Expected& expected);
 
-/// Upper limit of the share of the roundings that the first of expected.replays does not tell; 1 without one.
+/// Upper limit of the share of the roundings that expected.replay() does not tell; 1 without one.
 double share_not_replayed(const Expected& expected);
 
 /// A replay that tells less than the rest of this is of no use to explanations of errors.
 inline constexpr double most_not_replayed = 0.25;
 
-/// Share of the elements that are what the first of expected.replays gives, rounded; 0 without one.
+/// Share of the elements that are what expected.replay() gives, rounded; 0 without one.
 double share_predicted(const Expected& expected);
 
 /// Of the error of an element beside the roundings that are told. Equation (7).

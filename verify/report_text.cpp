@@ -92,6 +92,9 @@ std::string statistic_text(const Statistic& x) {
   if (x.name == "unreplayed")
     return number_text(100 * x.value, 3) + " % of the values are not what the stored weights give; " +
            number_text(100 * x.limit, 3) + " % is the limit";
+  if (x.name == "misrounded")
+    return number_text(100 * x.value, 3) + " % of the stored operands are not the exact ones, rounded; " +
+           number_text(100 * x.limit, 3) + " % is the limit";
   if (x.name == "replayed spread")
     return "beside the rounding of stored weights errors spread " + number_text(x.value, 3) +
            " times as far as the contract explains; " + limit + " is the limit";

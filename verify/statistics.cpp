@@ -16,9 +16,11 @@ namespace {
 constexpr Index most_elements = Index{1} << 16;  // more would not tell more
 constexpr Index most_blocks = 32;                // of an ErrorProfile, along rows and along columns
 
-/// One element that takes part.
+/// One element that takes part. beside_stores: the systematic part without the rounding of stored operands.
 struct Sample {
-  double value, error, variance, systematic;
+  Index at;
+  double value, error, variance, systematic, beside_stores;
+  double predicted() const { return variance + systematic * systematic; }
 };
 
 std::vector<Sample> samples_of(const Expected& expected, std::vector<ErrorPlace>& places) {
@@ -37,13 +39,30 @@ std::vector<Sample> samples_of(const Expected& expected, std::vector<ErrorPlace>
       const bool takes_part = sigma > 0 && std::isfinite(sigma) && std::isfinite(systematic) &&
                               std::isfinite(got) && std::abs(value) + expected.bound(at) < largest;
       if (takes_part) {
-        samples.push_back({value, got - value, sigma * sigma, systematic});
+        const double beside_stores =
+            expected.has_all_replays ? expected.rest_systematic[at] + expected.value_error[at] : systematic;
+        samples.push_back({at, value, got - value, sigma * sigma, systematic, beside_stores});
         places.push_back({row, column, round_to(std::abs(value), expected.dtype)});
       }
     }
   }
   if (2 * static_cast<Index>(samples.size()) < looked_at) samples.clear();
   return samples;
+}
+
+/// The largest gain that a kernel has which keeps the contract, but for chance. Equation (2).
+double systematic_gain(const Expected& expected, const std::vector<Sample>& samples) {
+  double leaning = 0, total = 0;
+  std::vector<double> of_stores(expected.has_all_replays ? expected.replays.size() : 0);
+  for (const Sample& s : samples) {
+    leaning += std::abs(s.value) * s.beside_stores / s.predicted();
+    total += s.value * s.value / s.predicted();
+    for (std::size_t n = 0; n < of_stores.size(); ++n)
+      of_stores[n] += s.value * expected.replays[n].shift[s.at] / s.predicted();
+  }
+  double largest = 0;
+  for (const double gain : of_stores) largest = std::max(largest, std::abs(gain));
+  return total > 0 ? (leaning + largest) / total : 0;
 }
 
 }  // namespace
@@ -62,11 +81,10 @@ ErrorProfile error_profile(const Expected& expected) {
       const Sample& s = samples[n];
       const Index rank = std::ranges::lower_bound(known, places[n].*axis) - known.begin(),
                   b = rank * blocks / count;
-      const double predicted = s.variance + s.systematic * s.systematic;
-      square[b] += s.error * s.error / predicted;
+      square[b] += s.error * s.error / s.predicted();
       elements[b] += 1;
-      slope[b] += s.value * s.error / predicted;
-      weight[b] += s.value * s.value / predicted;
+      slope[b] += s.value * s.error / s.predicted();
+      weight[b] += s.value * s.value / s.predicted();
     }
     for (Index b = 0; b < blocks; ++b) {
       square[b] /= elements[b];
@@ -75,13 +93,7 @@ ErrorProfile error_profile(const Expected& expected) {
     return std::pair{square, slope};
   };
   ErrorProfile profile;
-  double leaning = 0, total = 0;
-  for (const Sample& s : samples) {
-    const double predicted = s.variance + s.systematic * s.systematic;
-    leaning += std::abs(s.value) * s.systematic / predicted;
-    total += s.value * s.value / predicted;
-  }
-  profile.systematic_gain = total > 0 ? leaning / total : 0;
+  profile.systematic_gain = systematic_gain(expected, samples);
   std::tie(profile.spread.rows, profile.gain.rows) = blocks_of(&ErrorPlace::row);
   std::tie(profile.spread.columns, profile.gain.columns) = blocks_of(&ErrorPlace::column);
   return profile;
@@ -95,20 +107,20 @@ std::vector<Statistic> statistics(const Expected& expected) {
 
   // Equation (1): squares of errors in units of what is predicted.
   std::vector<double> one(samples.size(), 1.0), square, weight, slope;
-  double systematic = 0, total = 0;
+  bool has_values = false;
   for (const Sample& s : samples) {
-    const double predicted = s.variance + s.systematic * s.systematic;
-    square.push_back(s.error * s.error / predicted);
+    square.push_back(s.error * s.error / s.predicted());
     // Equation (2): errors in units of the value, weighted by what they tell.
-    weight.push_back(s.value * s.value / predicted);
+    weight.push_back(s.value * s.value / s.predicted());
     slope.push_back(s.value == 0 ? 0 : s.error / s.value);
-    systematic += std::abs(s.value) * s.systematic / predicted;
-    total += weight.back();
+    has_values |= weight.back() > 0;
   }
   const double spread = weighted_mean(one, square), gain = weighted_mean(weight, slope);
   const double spread_limit = 1 + model_slack + scatter.of(one, square, spread);
   std::vector<Statistic> all = {{"spread", std::sqrt(spread), std::sqrt(spread_limit)}};
-  if (total > 0) all.push_back({"gain", gain, systematic / total + scatter.of(weight, slope, gain)});
+  if (has_values) {
+    all.push_back({"gain", gain, systematic_gain(expected, samples) + scatter.of(weight, slope, gain)});
+  }
   for (Statistic& x : replay_statistics(expected)) all.push_back(std::move(x));
   return all;
 }

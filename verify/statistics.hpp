@@ -12,7 +12,7 @@ namespace attest {
 /// A figure of one tensor. Of a kernel that keeps its contract, it exceeds the limit with a probability of
 /// about 2e-8. Derivation: docs/statistics.md.
 struct Statistic {
-  std::string name;     // "spread", "gain", "unreplayed", "replayed spread"
+  std::string name;     // "spread", "gain", "unreplayed", "replayed spread", "misrounded"
   double value, limit;  // above the limit, something is wrong; gain: in absolute value
   bool exceeds() const { return std::abs(value) > limit; }
 };
@@ -29,7 +29,7 @@ struct ErrorProfile {
 
 /// spread: root mean square of error / predicted standard deviation.
 /// gain: by which factor, less 1, the values are too large.
-/// unreplayed, replayed spread: see replay_statistics.
+/// unreplayed, replayed spread, misrounded: see replay_statistics.
 /// Empty where fewer than half of the elements have a predicted spread, or too few of them are independent.
 std::vector<Statistic> statistics(const Expected& expected);
 

@@ -175,6 +175,7 @@ void Device<Real>::forward_row(Index h, Index i, Results& out) {
   }
   const Rounding store = wrong_.output_is_cut_off ? Rounding::toward_zero : Rounding::to_nearest_even;
   for (const Real x : row.o) out.o.push_back(round_to(x, element_, store));
+  computed_o_.insert(computed_o_.end(), row.o.begin(), row.o.end());
   out.lse.push_back(lse);
   out.m.push_back(natural(row.m));
   out.l.push_back(row.l);

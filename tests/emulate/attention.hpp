@@ -24,6 +24,7 @@ struct Kernel {
   Index splits = 1;                // keys shared by so many workers, whose results are merged
   DType p_dtype = DType::float16;  // of the stored weights and of dS
   Adder qk{}, pv{};
+  bool delta_before_store = false;  // delta is formed of o before that is rounded
   bool ds_from_stored_p = false;
   bool ds_is_scaled = false;               // dS is multiplied by the scale before it is stored
   bool stores_gradients_per_head = false;  // the shares of query heads in dk, dv and dbias are rounded first

@@ -12,7 +12,9 @@ Real Device<Real>::delta_of(Index row, const Results& forward) const {
   const Index read = std::clamp(row + wrong_.delta_row_shift, first, first + queries_ - 1);
   Real delta = 0;
   for (Index e = 0; e < e_; ++e) {
-    const Real o = rounded(static_cast<Real>(forward.o[read * e_ + e]), wrong_.delta_output);
+    const Real seen =
+        kernel_.delta_before_store ? computed_o_[read * e_ + e] : static_cast<Real>(forward.o[read * e_ + e]);
+    const Real o = rounded(seen, wrong_.delta_output);
     delta = rounded(delta + d_o_[read * e_ + e] * o, wrong_.delta);
   }
   return delta;

@@ -130,6 +130,7 @@ class Device {
   const bool scale_is_fused_;  // scores stay unscaled until the exponential
   const Real scale_, unit_;    // unit: log2(e) times what scores still lack
   const std::vector<Real> q_, k_, v_, d_o_;
+  std::vector<Real> computed_o_;  // before it is stored
   bool is_backward_ = false;
   std::vector<Real> dk_, dv_, dbias_;  // running sums over the heads of a group
 };

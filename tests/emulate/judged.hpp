@@ -69,10 +69,10 @@ inline std::vector<NamedKernel> honest_kernels(DType element) {
     k.qk = k.pv = matrix;
   });
   add("normalised every tile, sequential sums", [&](Kernel& k) { k.algorithm = Algorithm::flash1; });
-  add("whole rows, blocked sums, dS from stored P", [&](Kernel& k) {
+  add("whole rows, blocked sums, dS from stored P, delta before o is stored", [&](Kernel& k) {
     k.algorithm = Algorithm::standard;
     k.qk.kind = k.pv.kind = Adder::Kind::blocked;
-    k.ds_from_stored_p = true;
+    k.ds_from_stored_p = k.delta_before_store = true;
   });
   add("split keys, scaled dS, gradients per head", [&](Kernel& k) {
     k.tile = 16;

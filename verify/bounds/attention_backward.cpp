@@ -115,14 +115,16 @@ void Backward::write_query(const Head& head, Index h, Index i, const PairRow& ro
   }
   const SumError pv = sum_error(arithmetic_.contract.pv, head.keys);
   const double share = arithmetic_.reference_share(width, head.keys);
-  const double delta_sigma = spec_.scale * std::sqrt(row.delta_variance);
+  const double scale = std::abs(spec_.scale);
   for (Index d = 0; d < width; ++d) {
     const Estimate e =
         sums.result(0, d, spec_.scale, pv, arithmetic_.tiles(head.keys) + 2, arithmetic_.u, head.keys_repeat);
-    const double of_delta = delta_sigma * mean_key[d];
-    out_.dq.set_bound(e.value, e.worst, e.systematic, std::hypot(std::sqrt(e.variance), of_delta), share, h,
-                      i, d);
-    out_.dq.set_rest(e.rest_systematic, std::hypot(std::sqrt(e.rest_variance), of_delta), h, i, d);
+    const auto with_delta = [&](double variance, double of_delta) {
+      return std::hypot(std::sqrt(variance), scale * std::sqrt(of_delta) * mean_key[d]);
+    };
+    out_.dq.set_bound(e.value, e.worst, e.systematic, with_delta(e.variance, row.delta_variance), share, h, i,
+                      d);
+    out_.dq.set_rest(e.rest_systematic, with_delta(e.rest_variance, row.delta_rest), h, i, d);
     out_.dq.set_replays(e.replay, h, i, d);
   }
 }

@@ -14,6 +14,8 @@ struct BackwardInputs {
   View<const double, 3> d_o;                                // [Hq, Sq, E]
   View<const double, 3> o, o_worst, o_systematic, o_sigma;  // [Hq, Sq, E]
   View<const double, 2> lse, lse_worst, lse_systematic;     // [Hq, Sq], natural log
+  View<const double, 2>
+      delta_shift;  // [Hq, Sq]: what the device's do . o is more than that of o; NaN if unknown
 };
 
 /// Gradients that are sums over rows, keys or sequences; the caller adds the sequences up, then takes

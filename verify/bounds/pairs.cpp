@@ -50,7 +50,7 @@ void PairRows::fill_exponents(double lse, double lse_worst, const PairRow& row) 
 // A row that may attend to no key: its scores are constants, so that nothing reaches q and k.
 void PairRows::fill_empty(PairRow& row) const {
   row.first = row.last = 0;
-  row.delta = row.delta_worst = row.delta_variance = 0;
+  row.delta = row.delta_worst = row.delta_variance = row.delta_shift = row.delta_rest = 0;
   if (spec_.empty_row == EmptyRow::zero) return;
   row.last = head_.keys;
   const double nan = std::numeric_limits<double>::quiet_NaN();
@@ -79,7 +79,11 @@ void PairRows::fill_delta(Index h, Index i, PairRow& row) {
     row.delta_variance += g * g * spread * spread;
   }
   const double n = static_cast<double>(width), u = arithmetic_.u;
-  row.delta_variance += mean_square_rounding * u * u * n * magnitude * magnitude / 3;
+  const double additions = mean_square_rounding * u * u * n * magnitude * magnitude / 3;
+  row.delta_variance += additions;
+  const double shift = saved_.delta_shift(h, i);
+  row.delta_shift = std::isnan(shift) ? 0 : shift;
+  row.delta_rest = std::isnan(shift) ? row.delta_variance : additions;
   row.delta_worst = gamma(n, u) * (magnitude + inherited) + inherited;
 }
 
@@ -117,34 +121,40 @@ void PairRows::fill_pair(double lse, double lse_systematic, Index j, PairRow& ro
   const double exponent_systematic = a.exp_error + u * ends +
                                      scale * scores_.slope[j] * truncation(qk_sum_, qk, j) +
                                      u * std::abs(scores_.tangent[j]) + lse_systematic;
-  row.p[j] = stored({p, p * growth_[j] + a.flush, p * p * exponent_variance,
-                     p * exponent_systematic + a.flush, 0, p * p * exponent_variance},
-                    a.p_half_subnormal);
+  const double p_variance = p * p * exponent_variance;  // before its store
+  row.p[j] =
+      stored({p, p * growth_[j] + a.flush, p_variance, p * exponent_systematic + a.flush, 0, p_variance},
+             a.p_half_subnormal);
 
   // dS = P (dP - delta). P may be the weight as computed or as stored: some kernels keep only the latter.
   const double dp_worst = dp_sum_.worst * dp_.magnitude[j];
   const double difference = dp_worst + row.delta_worst + 2 * u * (std::abs(x) + dp_worst + row.delta_worst);
-  const double dp_variance = dp_.variance(j, head_.v_width, dp_sum_) + row.delta_variance;
+  const double dp_variance = dp_.variance(j, head_.v_width, dp_sum_);
   const double ds = p * x;
   row.gradient[j] = {ds, row.p[j].worst * (std::abs(x) + difference) + p * difference + a.flush};
 
   const double slope = scores_.slope[j], slope_error = scores_.slope_error[j];
   const double worst = row.gradient[j].worst * (slope + slope_error) + std::abs(ds) * slope_error +
                        (spec_.softcap > 0 ? 2 * u * (std::abs(ds) + row.gradient[j].worst) : 0);
-  const auto variance_with = [&](double of_p) {
-    return slope * slope * (of_p * x * x + 2 * c2u2 * ds * ds + p * p * dp_variance);
+  const auto variance_with = [&](double of_p, double of_delta) {
+    return slope * slope * (of_p * x * x + 2 * c2u2 * ds * ds + p * p * (dp_variance + of_delta));
   };
   const double systematic = slope * (std::abs(ds) * exponent_systematic + p * truncation(dp_sum_, dp_, j)) +
                             std::abs(ds) * slope_error + a.flush * (1 + std::abs(x));
   // A kernel that multiplies by the scale before it stores dS meets the subnormals earlier.
   const double eta = a.p_half_subnormal * std::max(1.0, scale > 0 ? 1 / scale : 1.0);
-  Factor& stored_ds = row.ds[j] = stored(
-      {ds * slope, worst, variance_with(row.p[j].variance), systematic, 0, variance_with(row.p[j].rest)},
-      eta);
+  Factor& stored_ds = row.ds[j] =
+      stored({ds * slope, worst, variance_with(row.p[j].variance, row.delta_variance), systematic, 0,
+              variance_with(p_variance, row.delta_rest)},
+             eta);
+  // Seldom is another number of P's format stored than predicted; then dS is that far off.
+  stored_ds.rest += slope * slope * x * x * (row.p[j].rest - p_variance);
   if (!a.p_is_rounded || scale == 0) return;
   // As computed or times the scale, from the weight as computed or as stored.
-  const double exact = ds * slope, of_stored = rounded(p) * x * slope;
-  stored_ds.predicted[1] = rounded(exact * scale) / scale - exact;
+  const double exact = ds * slope, seen = (x - row.delta_shift) * slope;
+  const double of_computed = p * seen, of_stored = rounded(p) * seen;
+  stored_ds.predicted[0] = rounded(of_computed) - exact;
+  stored_ds.predicted[1] = rounded(of_computed * scale) / scale - exact;
   stored_ds.predicted[2] = rounded(of_stored) - exact;
   stored_ds.predicted[3] = rounded(of_stored * scale) / scale - exact;
 }

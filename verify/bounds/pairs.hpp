@@ -24,6 +24,8 @@ struct PairRow {
   double delta = 0;           // do . o
   double delta_worst = 0;     // rigorous bound of its error
   double delta_variance = 0;  // of its error, which all pairs of the row share
+  double delta_shift = 0;     // which of it is known,
+  double delta_rest = 0;      // and the variance of what is not
 };
 
 /// Fills rows; one object a thread.

@@ -6,6 +6,7 @@
 #include "verify/bounds/attention_forward.hpp"
 #include "verify/contract_keys.hpp"
 #include "verify/inputs/make_inputs.hpp"
+#include "verify/ops/attention_delta.hpp"
 #include "verify/ops/attention_problem.hpp"
 #include "verify/ops/attention_replay.hpp"
 #include "verify/ops/ops.hpp"
@@ -58,11 +59,12 @@ SavedForBackward::SavedForBackward(const Sequence& s)
       o_sigma(d_o),
       lse({s.in.q_heads(), s.queries}),
       lse_worst(lse),
-      lse_systematic(lse) {}
+      lse_systematic(lse),
+      delta_shift({s.in.q_heads(), s.queries}, std::numeric_limits<double>::quiet_NaN()) {}
 
 bounds::BackwardInputs SavedForBackward::for_bounds() const {
-  return {d_o.view(),     o.view(),   o_worst.view(),   o_systematic.view(),
-          o_sigma.view(), lse.view(), lse_worst.view(), lse_systematic.view()};
+  return {d_o.view(), o.view(),         o_worst.view(),        o_systematic.view(), o_sigma.view(),
+          lse.view(), lse_worst.view(), lse_systematic.view(), delta_shift.view()};
 }
 
 AttentionProblem::AttentionProblem(const Case& c)
@@ -120,12 +122,13 @@ std::vector<Expected> AttentionProblem::expect(const ProgressFunction& progress)
     bounds::attention_forward(attention_.spec, s.in, contract_, forward_outputs(s, all));
     progress(forward_share * static_cast<double>(n + 1) / static_cast<double>(attention_.sequences.size()));
   }
+  if (case_.output("o")) weight_store_ = replay_weights(attention_, contract_, *find(all, "o"));
   if (has_gradients()) {
     collect_saved(all);
+    find_deltas(attention_, contract_, *find(all, "o"), case_.output("dq"), saved_);
     expect_gradients(all, progress);
     std::erase_if(all, [&](const Expected& e) { return !case_.output(e.output); });
   }
-  if (Expected* o = find(all, "o")) weight_store_ = replay_weights(attention_, contract_, *o);
   return all;
 }
 
@@ -186,6 +189,7 @@ void AttentionProblem::expect_replays(std::vector<Expected>& all) const {
     }
     if (ways.empty()) continue;
     e.expect_rest();
+    e.has_all_replays = true;
     for (std::string& way : ways) {
       const int variant = static_cast<int>(e.replays.size());
       e.replays.push_back({std::move(way), variant, std::vector<double>(e.value.size())});
@@ -218,7 +222,7 @@ void AttentionProblem::expect_gradients(std::vector<Expected>& all, const Progre
     progress(0.3 + 0.7 * static_cast<double>(n + 1) / static_cast<double>(attention_.sequences.size()));
   }
   for (Expected& e : all) {
-    if (e.output != "o") keep_best_replay(e);
+    if (e.output != "o") choose_replay(e);
   }
   const Index width = case_.in.at("q").shape.back();
   const double share = bounds::Arithmetic(contract_).reference_share(width, keys);

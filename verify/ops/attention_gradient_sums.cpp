@@ -25,7 +25,7 @@ class Stores {
       : e_(e), grid_(contract.p_dtype), scale_(scale), not_replayed_(share_not_replayed(e)) {}
 
   bool are_known() const { return not_replayed_ < most_not_replayed; }
-  double shift(Index at) const { return are_known() ? e_.replays.front().shift[at] : 0; }
+  double shift(Index at) const { return are_known() ? e_.replay()->shift[at] : 0; }
   double sigma(Index at) const {
     return are_known() ? std::sqrt(variance_beside_replay(e_, at, not_replayed_)) : e_.sigma[at];
   }
@@ -33,7 +33,7 @@ class Stores {
   /// p x, in the ways of store_variants.
   double ds(double p, double x) const {
     if (!are_known()) return p * x;
-    const int variant = e_.replays.front().variant;
+    const int variant = e_.replay()->variant;
     const double unit = variant % 2 == 1 ? std::abs(scale_) : 1;
     return grid_.round((variant >= 2 ? grid_.round(p) : p) * x * unit) / unit;
   }
@@ -105,7 +105,7 @@ std::vector<WeightedSum> wrong_query_sums(const AttentionCase& attention,
   std::vector<WeightedSum> sums;
   for (Place& at : places) {
     const AttentionInputs& in = attention.sequences[at.sequence].in;
-    const double scale = attention.spec.scale;
+    const double scale = attention.spec.scale, delta_shift = saved[at.sequence].known_delta_shift(at.h, at.i);
     std::vector<double> ds(in.keys()), s(in.keys());
     ref::attention_backward_query(attention.spec, in, saved[at.sequence].for_ref(), at.h, at.i, {},
                                   whole(ds));
@@ -113,8 +113,8 @@ std::vector<WeightedSum> wrong_query_sums(const AttentionCase& attention,
     for (Index j = 0; j < in.keys(); ++j) {
       if (ds[j] == 0) continue;
       const double p = std::exp(s[j] - saved[at.sequence].lse(at.h, at.i));
-      at.sum.terms.push_back(
-          {j, scale * ds[j], &in.k(in.kv_head(at.h), j, 0), scale * (p > 0 ? stores.ds(p, ds[j] / p) : 0)});
+      at.sum.terms.push_back({j, scale * ds[j], &in.k(in.kv_head(at.h), j, 0),
+                              scale * (p > 0 ? stores.ds(p, ds[j] / p - delta_shift) : 0)});
     }
     at.sum.step = in.k.stride(2);
     at.sum.places = in.keys();
@@ -168,9 +168,10 @@ std::vector<WeightedSum> wrong_key_sums(const AttentionCase& attention,
         for (Index e = 0; e < in.v_width(); ++e) dp += of_sequence.d_o(h, i, e) * in.v(g, j, e);
         const Index place = (h - g * group) * in.queries() + i;
         const double scale = attention.spec.scale, x = dp - delta;
+        const double x_seen = x - saved[at.sequence].known_delta_shift(h, i);
         at.sum.terms.push_back({place, is_dk ? scale * p * x : p,
                                 is_dk ? &in.q(h, i, 0) : &of_sequence.d_o(h, i, 0),
-                                is_dk ? scale * stores.ds(p, x) : stores.p(p)});
+                                is_dk ? scale * stores.ds(p, x_seen) : stores.p(p)});
       }
     }
   }

@@ -1,6 +1,7 @@
 // The attention problem of a case: its exact values and bounds, the checks of ours and the decoys.
 #pragma once
 
+#include <cmath>
 #include <functional>
 #include <optional>
 #include <string>
@@ -23,8 +24,14 @@ namespace attest {
 struct SavedForBackward {
   Array<double, 3> d_o, o, o_worst, o_systematic, o_sigma;  // [Hq, Sq, E]
   Array<double, 2> lse, lse_worst, lse_systematic;          // [Hq, Sq], natural log
+  Array<double, 2> delta_shift;                             // [Hq, Sq]: see BackwardInputs; NaN at first
 
   explicit SavedForBackward(const Sequence& s);
+
+  /// delta_shift, 0 where it is unknown.
+  double known_delta_shift(Index h, Index i) const {
+    return std::isnan(delta_shift(h, i)) ? 0 : delta_shift(h, i);
+  }
 
   bounds::BackwardInputs for_bounds() const;
   ref::AttentionSaved for_ref() const { return {o.view(), lse.view(), d_o.view()}; }

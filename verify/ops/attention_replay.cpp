@@ -195,10 +195,11 @@ std::optional<WeightStore> replay_weights(const AttentionCase& attention, const 
     for (Index e = 0; e < static_cast<Index>(shift.size()); ++e) replay.shift[of_case.at(row, e)] = shift[e];
   }
   o.replays.push_back(std::move(replay));
+  o.best_replay = 0;
   return all[best];
 }
 
-void keep_best_replay(Expected& expected) {
+void choose_replay(Expected& expected) {
   if (expected.replays.empty()) return;
   const auto misfit_of = [&](const Replay* replay) {
     double sum = 0;
@@ -209,14 +210,10 @@ void keep_best_replay(Expected& expected) {
     return sum;
   };
   double least = misfit_of(nullptr);
-  const Replay* best = nullptr;
-  for (const Replay& replay : expected.replays) {
-    const double sum = misfit_of(&replay);
-    if (sum < least) least = sum, best = &replay;
+  for (std::size_t n = 0; n < expected.replays.size(); ++n) {
+    const double sum = misfit_of(&expected.replays[n]);
+    if (sum < least) least = sum, expected.best_replay = n;
   }
-  std::vector<Replay> kept;
-  if (best) kept.push_back(*best);
-  expected.replays = std::move(kept);
 }
 
 }  // namespace attest

@@ -39,7 +39,7 @@ struct WeightStore {
 std::optional<WeightStore> replay_weights(const AttentionCase& attention, const Contract& contract,
                                           Expected& o);
 
-/// Of several replays of all elements, keeps the one that explains the dump best, if one explains anything.
-void keep_best_replay(Expected& expected);
+/// Which of several replays of all elements explains the dump best, if one explains anything.
+void choose_replay(Expected& expected);
 
 }  // namespace attest
