@@ -47,7 +47,7 @@ def write_case(group, values, spec=(), contract=(), about=()):
 
 
 def run(*arguments, **options):
-    return subprocess.run([ATTEST, *map(str, arguments)], capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run([ATTEST, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
 
 
 class CompareTest(unittest.TestCase):

@@ -48,7 +48,7 @@ def write_dump(path, cases):
 
 
 def run(*arguments, **options):
-    return subprocess.run([ATTEST, *map(str, arguments)], capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run([ATTEST, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
 
 
 def run_on_terminal(*arguments, columns=80, **environment):
@@ -69,7 +69,7 @@ def run_on_terminal(*arguments, columns=80, **environment):
             break
         written += part
     os.close(controller)
-    process.wait(timeout=60)
+    process.wait(timeout=300)
     return written.decode().replace("\r", "")
 
 
@@ -255,7 +255,7 @@ class CommandLine(unittest.TestCase):
                 files = [] if command == ["--help"] else [self.good, self.wrong]
                 reader, writer = os.pipe()
                 os.close(reader)
-                result = subprocess.run([ATTEST, *command, *files], stdout=writer, stderr=subprocess.PIPE, timeout=60)
+                result = subprocess.run([ATTEST, *command, *files], stdout=writer, stderr=subprocess.PIPE, timeout=300)
                 os.close(writer)
                 self.assertIn(result.returncode, (1, 2))
                 self.assertEqual(result.stderr, b"")
@@ -264,7 +264,7 @@ class CommandLine(unittest.TestCase):
         report = self.path / "report.json"
         with open("/dev/full", "w") as full:
             result = subprocess.run([ATTEST, "verify", self.good, f"--json={report}"], stdout=full,
-                                    stderr=subprocess.PIPE, text=True, timeout=60)
+                                    stderr=subprocess.PIPE, text=True, timeout=300)
         self.check_one_complaint(result, 2)
         self.assertEqual(json.loads(report.read_text())["verdict"], "pass")
         self.check_one_complaint(run("verify", self.good, "--json=/dev/full"), 2)

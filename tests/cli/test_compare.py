@@ -275,7 +275,7 @@ class Compare(CompareTest):
             reader, writer = os.pipe()
             os.close(reader)
             result = subprocess.run([ATTEST, "compare", a, a, *options], stdout=writer, stderr=subprocess.PIPE,
-                                    timeout=60)
+                                    timeout=300)
             os.close(writer)
             self.assertEqual((result.returncode, result.stderr), (2, b""))
 
@@ -297,7 +297,7 @@ class Compare(CompareTest):
     def test_the_example_of_the_documentation_prints_what_it_says(self):
         page = (ROOT / "docs/compare.md").read_text()
         script, shown = re.search(r"```python\n(.*?)```", page, re.S)[1], re.findall(r"```\n(\$.*?)```", page, re.S)
-        subprocess.run([sys.executable, "-c", script], cwd=self.path, check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", script], cwd=self.path, check=True, timeout=300)
         self.assertTrue(shown)
         for session in shown:
             command, _, expected = session.partition("\n")
