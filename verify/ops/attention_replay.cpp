@@ -39,7 +39,8 @@ std::vector<WeightStore> ways(DType p) {
   for (const double unit : is_coarse ? std::vector{1.0, 256.0, 448.0} : std::vector{1.0}) {
     all.push_back({row_maximum, 0, unit, p});
     all.push_back({lse, 0, unit, p});
-    for (const Index tile : {16, 32, 64, 128, 256}) {
+    // FlashAttention-3 alone has tiles of 80, 96, 112, 128, 144, 160, 176, 192 and 224 keys.
+    for (const Index tile : {16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256}) {
       for (const WeightStore::Reference order : {first_to_last, last_to_first, own_maximum}) {
         all.push_back({order, tile, unit, p});
       }
@@ -113,6 +114,37 @@ std::vector<Row> spread_rows(const AttentionCase& attention, Index count) {
   return all;
 }
 
+/// The way that explains a sample of rows best, if any explains more than none. Every few rows the worse half
+/// of the ways is dropped.
+std::optional<WeightStore> best_way(const Rows& of_case, const AttentionCase& attention, const Expected& o,
+                                    const std::vector<WeightStore>& all) {
+  struct Way {
+    const WeightStore* store;  // null: no replay
+    double misfit;
+  };
+  std::vector<Way> left = {{nullptr, 0}};
+  for (const WeightStore& store : all) left.push_back({&store, 0});
+  std::vector<Row> rows = spread_rows(attention, rows_to_choose_from);
+  // Far apart, so that the first of them are not all of the first rows of a triangle.
+  const std::size_t count = rows.size(), few = 8;
+  for (std::size_t part = 0; part < few; ++part) {
+    for (std::size_t n = part; n < count; n += few) {
+      Row& row = rows[n];
+      of_case.fill(row);
+      if (row.lse == -infinity) continue;
+      for (Way& way : left) {
+        const std::vector<double> shift =
+            way.store ? of_case.shift(row, *way.store) : std::vector<double>(row.o.size());
+        for (Index e = 0; e < static_cast<Index>(shift.size()); ++e)
+          way.misfit += misfit(o, of_case.at(row, e), shift[e]);
+      }
+    }
+    std::ranges::stable_sort(left, {}, &Way::misfit);
+    left.resize(std::max<std::size_t>(2, (left.size() + 1) / 2));
+  }
+  return left.front().store ? std::optional(*left.front().store) : std::nullopt;
+}
+
 }  // namespace
 
 std::string WeightStore::text() const {
@@ -162,28 +194,15 @@ std::optional<WeightStore> replay_weights(const AttentionCase& attention, const 
   const Rows of_case(attention, contract, o);
   const Index width = std::max<Index>(1, o.dumped->shape.back());
 
-  std::vector<Row> rows = spread_rows(attention, rows_to_choose_from);
-  const std::vector<WeightStore> all = ways(contract.p_dtype);
-  std::vector<double> misfits(all.size() + 1);  // the last one: of no replay
-  for (Row& row : rows) {
-    of_case.fill(row);
-    if (row.lse == -infinity) continue;
-    for (std::size_t k = 0; k <= all.size(); ++k) {
-      const std::vector<double> shift =
-          k < all.size() ? of_case.shift(row, all[k]) : std::vector<double>(row.o.size());
-      for (Index e = 0; e < static_cast<Index>(shift.size()); ++e) {
-        misfits[k] += misfit(o, of_case.at(row, e), shift[e]);
-      }
-    }
-  }
-  const auto best = static_cast<std::size_t>(std::ranges::min_element(misfits) - misfits.begin());
-  if (best == all.size()) return {};
+  const std::optional<WeightStore> best = best_way(of_case, attention, o, ways(contract.p_dtype));
+  if (!best) return {};
 
   double keys = 1;
   for (const Sequence& s : attention.sequences) keys = std::max(keys, static_cast<double>(s.in.keys()));
   const double affordable = most_operations / (keys * static_cast<double>(width));
-  rows = spread_rows(attention, std::min(most_elements / width, static_cast<Index>(affordable)));
-  Replay replay{all[best].text(), static_cast<int>(best), {}};
+  std::vector<Row> rows =
+      spread_rows(attention, std::min(most_elements / width, static_cast<Index>(affordable)));
+  Replay replay{best->text(), 0, {}};
   replay.shift.assign(o.value.size(), std::numeric_limits<double>::quiet_NaN());
   const Index count = static_cast<Index>(rows.size());
 #pragma omp parallel for schedule(dynamic, 4)
@@ -191,12 +210,12 @@ std::optional<WeightStore> replay_weights(const AttentionCase& attention, const 
     Row row = rows[n];
     of_case.fill(row);
     if (row.lse == -infinity) continue;
-    const std::vector<double> shift = of_case.shift(row, all[best]);
+    const std::vector<double> shift = of_case.shift(row, *best);
     for (Index e = 0; e < static_cast<Index>(shift.size()); ++e) replay.shift[of_case.at(row, e)] = shift[e];
   }
   o.replays.push_back(std::move(replay));
   o.best_replay = 0;
-  return all[best];
+  return best;
 }
 
 void choose_replay(Expected& expected) {
