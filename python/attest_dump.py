@@ -60,6 +60,15 @@ def read(dataset):
     return Bits(dataset[()], dtype) if dtype else dataset[()]
 
 
+def inputs_of(group):
+    """The tensors in `in` of a case, or those that its recipe describes, as read() has them."""
+    if "recipe" not in group:
+        return {key: read(dataset) for key, dataset in group["in"].items()}
+    import attest_inputs
+    made = attest_inputs.make(group.attrs["op"], dict(group["spec"].attrs), dict(group["recipe"].attrs))
+    return {key: Bits(array, dtype) if dtype else array for key, (array, dtype) in made.items()}
+
+
 def run(path, kernel, case="*", about=None):
     """Calls kernel(spec, **inputs) for the cases of the file whose names match `case`, and writes the tensors
     of the dict that it returns to `out`, in place of what was there.
@@ -73,7 +82,7 @@ def run(path, kernel, case="*", about=None):
             if not fnmatchcase(name, case):
                 continue
             spec = dict(group["spec"].attrs) if "spec" in group else {}
-            outputs = kernel(spec, **{key: read(dataset) for key, dataset in group["in"].items()})
+            outputs = kernel(spec, **inputs_of(group))
             if "out" in group:
                 del group["out"]
             for key, tensor in outputs.items():

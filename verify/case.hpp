@@ -37,6 +37,7 @@ struct Case {
   std::string name;  // the group's name, "/" for a case at the root
   std::string op;
   Attributes spec, contract, about;
+  Attributes recipe;  // what makes the inputs, where the file describes them (verify/inputs/described.hpp)
   std::map<std::string, Tensor> in, out;
 
   // A part of a larger case (verify/row_sample.hpp) holds the rows `row` of `rows`, and one of `parts` such

@@ -8,6 +8,7 @@
 
 #include "verify/dump_dataset.hpp"
 #include "verify/hdf5_handle.hpp"
+#include "verify/inputs/described.hpp"
 #include "verify/text.hpp"
 
 namespace attest {
@@ -175,6 +176,21 @@ std::map<std::string, Tensor> read_tensors(hid_t group, const std::string& group
   return tensors;
 }
 
+/// The inputs that the case's recipe describes, if it has one. make: the tensor, if it is wanted, by its
+/// path.
+template <class Make>
+Case with_described_inputs(Case c, const Make& make) {
+  if (c.recipe.empty()) return c;
+  for (const auto& [name, tensor] : described_inputs(c)) {
+    try {
+      if (std::optional<Tensor> made = make(tensor, "in/" + name)) c.in[name] = std::move(*made);
+    } catch (const InvalidCase& error) {
+      throw InvalidCase(c.object("in/" + name) + ": " + error.what());
+    }
+  }
+  return c;
+}
+
 }  // namespace
 
 struct Dump::File {
@@ -269,19 +285,27 @@ Case Dump::File::read(const std::string& case_name, const ReadTensor& read) cons
     reject(object + " attribute op", "is not text", "an operation's name is expected");
   c.op = std::get<std::string>(op);
 
+  bool has_in = false, has_recipe = false;
   for (const std::string& name : link_names(group, object)) {
     const std::string part = c.object(name);
     Attributes* attributes = name == "spec"       ? &c.spec
                              : name == "contract" ? &c.contract
                              : name == "about"    ? &c.about
+                             : name == "recipe"   ? &c.recipe
                                                   : nullptr;
     std::map<std::string, Tensor>* tensors = name == "in" ? &c.in : name == "out" ? &c.out : nullptr;
-    if (!attributes && !tensors) reject(part, "is not known", "accepted: spec, contract, in, out, about");
+    if (!attributes && !tensors)
+      reject(part, "is not known", "accepted: spec, contract, recipe, in, out, about");
     const Handle child = open_group(group, name, part);
     if (attributes) *attributes = read_attribute_group(child, name == "about", part);
     if (tensors) *tensors = read_tensors(child, name, read, part);
+    has_in |= name == "in";
+    has_recipe |= name == "recipe";
   }
-  if (c.in.empty())
+  if (has_in && has_recipe)
+    reject(c.object("recipe"), "is given beside in", "a case either holds its inputs or describes them");
+  if (has_recipe && c.recipe.empty()) reject(c.object("recipe"), "is empty", "attributes are expected there");
+  if (!has_in && !has_recipe)
     reject(c.object("in"), "is missing", "the datasets that the kernel read are expected there");
   if (c.out.empty())
     reject(c.object("out"), "is missing", "the datasets that the kernel wrote are expected there");
@@ -289,19 +313,30 @@ Case Dump::File::read(const std::string& case_name, const ReadTensor& read) cons
 }
 
 Case Dump::read(const std::string& case_name, Contents contents) const {
-  return file_->read(case_name, [&](hid_t dataset, const std::string&, const std::string& object) {
-    return contents == Contents::headers ? read_header(dataset, file_->bytes, object)
-                                         : read_tensor(dataset, file_->bytes, object);
-  });
+  const bool all = contents == Contents::everything;
+  const auto read = [&](hid_t dataset, const std::string&, const std::string& object) {
+    return all ? read_tensor(dataset, file_->bytes, object) : read_header(dataset, file_->bytes, object);
+  };
+  return with_described_inputs(
+      file_->read(case_name, read),
+      [&](const GeneratedTensor& tensor, const std::string&) -> std::optional<Tensor> {
+        return all ? tensor.whole() : tensor.header();
+      });
 }
 
 Case Dump::read(const std::string& case_name, const Parts& parts) const {
-  return file_->read(
-      case_name,
-      [&](hid_t dataset, const std::string& path, const std::string& object) -> std::optional<Tensor> {
+  const auto read = [&](hid_t dataset, const std::string& path,
+                        const std::string& object) -> std::optional<Tensor> {
+    const std::optional<Selection> part = parts(path);
+    if (!part) return std::nullopt;
+    return read_part(dataset, *part, file_->bytes, object);
+  };
+  return with_described_inputs(
+      file_->read(case_name, read),
+      [&](const GeneratedTensor& tensor, const std::string& path) -> std::optional<Tensor> {
         const std::optional<Selection> part = parts(path);
         if (!part) return std::nullopt;
-        return read_part(dataset, *part, file_->bytes, object);
+        return tensor.part(*part);
       });
 }
 

@@ -31,6 +31,7 @@ class Dump {
   /// Names of the cases, sorted; {"/"} if the root is the case.
   const std::vector<std::string>& case_names() const;
 
+  /// Inputs that the file describes instead of holding them are made here.
   Case read(const std::string& case_name, Contents contents = Contents::everything) const;
   /// The case with parts of its tensors: memory for no more than these.
   Case read(const std::string& case_name, const Parts& parts) const;

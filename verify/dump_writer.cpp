@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <exception>
 
 #include "verify/atomic_file.hpp"
 #include "verify/hdf5_handle.hpp"
+#include "verify/inputs/described.hpp"
 
 namespace attest {
 namespace {
@@ -81,20 +81,6 @@ void append_bytes(std::vector<unsigned char>& to, std::uint64_t bits, std::size_
   for (std::size_t n = 0; n < bytes; ++n) to.push_back(static_cast<unsigned char>(bits >> (8 * n)));
 }
 
-void fill_rows(const GeneratedTensor& tensor, Index first, Index count, std::span<double> values) {
-  std::exception_ptr failure;
-#pragma omp parallel for schedule(static)
-  for (Index r = 0; r < count; ++r) {
-    try {
-      tensor.stored_row(first + r, values.subspan(r * tensor.width(), tensor.width()));
-    } catch (...) {
-#pragma omp critical
-      failure = std::current_exception();
-    }
-  }
-  if (failure) std::rethrow_exception(failure);
-}
-
 void write_tensor(hid_t group, const std::string& name, const GeneratedTensor& tensor) {
   const std::vector<hsize_t> shape(tensor.shape.begin(), tensor.shape.end());
   const Handle type = file_type(tensor);
@@ -106,15 +92,16 @@ void write_tensor(hid_t group, const std::string& name, const GeneratedTensor& t
   if (tensor.dtype && format_of(*tensor.dtype).bits <= 16 && *tensor.dtype != DType::float16)
     write_attribute(dataset, "dtype", tensor.type_name);
 
-  // Pieces are runs of rows within the last axis but one, so that each is a box of the tensor.
+  // Pieces are runs of lines within the last axis but one, so that each is a box of the tensor.
   const std::size_t rank = shape.size(), bytes = H5Tget_size(type);
-  const Index width = tensor.width(), rows = tensor.rows(), run = rank > 1 ? tensor.shape[rank - 2] : 1;
+  const Index width = tensor.shape.back(), lines = tensor.rows() / tensor.parts,
+              run = rank > 1 ? tensor.shape[rank - 2] : 1;
   std::vector<double> values;
   std::vector<unsigned char> raw;
-  for (Index first = 0; first < rows;) {
+  for (Index first = 0; first < lines;) {
     const Index count = std::min(std::max<Index>(1, piece_elements / width), run - first % run);
     values.resize(static_cast<std::size_t>(count * width));
-    fill_rows(tensor, first, count, values);
+    tensor.stored_rows(first * tensor.parts, values);
     raw.clear();
     for (const double x : values) {
       append_bytes(raw, tensor.dtype ? encode(x, *tensor.dtype) : static_cast<std::uint64_t>(std::llround(x)),
@@ -139,26 +126,28 @@ void write_attributes(hid_t owner, const std::string& name, const Attributes& at
   for (const auto& [key, value] : attributes) write_attribute(group, key, value);
 }
 
-void write_case(hid_t file, const GeneratedCase& c) {
+void write_case(hid_t file, const GeneratedCase& c, InputForm form) {
   const Handle group(checked(H5Gcreate2(file, c.name.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT)));
   write_attribute(group, "op", c.op);
-  write_attributes(group, "spec", c.spec);
-  write_attributes(group, "contract", c.contract);
+  write_attributes(group, "spec", c.request.spec);
+  write_attributes(group, "contract", c.request.contract);
   write_attributes(group, "about", c.about);
+  if (form == InputForm::described) return write_attributes(group, "recipe", recipe_of(c.request));
   const Handle in(checked(H5Gcreate2(group, "in", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT)));
   for (const auto& [name, tensor] : c.in) write_tensor(in, name, tensor);
 }
 
 }  // namespace
 
-void write_cases(const std::string& path, bool may_replace, std::span<const GeneratedCase> cases) {
+void write_cases(const std::string& path, bool may_replace, std::span<const GeneratedCase> cases,
+                 InputForm form) {
   write_whole(path, may_replace, [&](const std::string& temporary) {
     H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);  // failures are reported by exceptions alone
     const hid_t id = H5Fcreate(temporary.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, H5P_DEFAULT);
     if (id < 0) throw WriteError("cannot write " + path + ": " + library_message());
     const Handle file(id);
     write_attribute(file, "attest_format", std::int64_t{1});
-    for (const GeneratedCase& c : cases) write_case(file, c);
+    for (const GeneratedCase& c : cases) write_case(file, c, form);
     check(H5Fflush(file, H5F_SCOPE_GLOBAL));  // a full disk may show only here
   });
 }

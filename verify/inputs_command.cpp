@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "verify/dump_writer.hpp"
 #include "verify/extents.hpp"
@@ -79,6 +80,9 @@ int make_inputs(const InputsOptions& options) {
     return list(options.op);
   }
   if (options.file.empty()) throw UsageError("inputs: -o FILE is missing");
+  if (options.describes &&
+      options.text.seed > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))
+    throw UsageError("inputs --describe: --seed must be below 2^63");
   std::vector<GeneratedCase> cases;
   try {
     if (is_suite) {
@@ -100,7 +104,8 @@ int make_inputs(const InputsOptions& options) {
         cases.push_back(generated(op_of(options.op), text, recipe));
       }
     }
-    write_cases(options.file, options.replaces, cases);
+    write_cases(options.file, options.replaces, cases,
+                options.describes ? InputForm::described : InputForm::stored);
   } catch (const InvalidCase& error) {  // here of options, not of a file
     throw UsageError(error.what());
   }

@@ -13,7 +13,7 @@ struct InputsOptions {
   std::string op, suite, file;
   std::vector<std::string> recipes, globs;
   RequestText text;
-  bool lists = false, replaces = false;
+  bool lists = false, replaces = false, describes = false;
 };
 
 /// Lists recipes, or writes the cases of a file. Returns an exit status: 0, or 2 for what cannot be written.

@@ -149,6 +149,7 @@ void add_inputs_options(CLI::App& command, InputsOptions& options) {
       ->allow_extra_args(false);
   add("--seed", options.text.seed, "Another seed, other numbers (default 1)", "N");
   add("-o,--output", options.file, "The file to write", "FILE");
+  command.add_flag("--describe", options.describes, "Write what makes the inputs, not their values");
   command.add_flag("--force", options.replaces, "Replace the file if there is one");
   add("--suite", options.suite, "The fewest cases that expose all faults", "OP");
   add("--case", options.globs, "Cases of the suite; may be repeated", "GLOB")->allow_extra_args(false);

@@ -194,6 +194,103 @@ class Inputs(make_dump.ProgramTest):
                 self.assertEqual((case["in/q"].dtype, case["in/mask"].dtype), (stored, bool))
                 self.assertEqual(case["in/q"].attrs.get("dtype", dtype), dtype)
 
+    def describe(self, *arguments):
+        """The same cases twice: with stored inputs, and described."""
+        stored, described = self.path("stored.h5"), self.path("described.h5")
+        self.make(*arguments, "--force", "-o", stored)
+        self.make(*arguments, "--force", "--describe", "-o", described)
+        return stored, described
+
+    def test_described_inputs_give_the_report_of_stored_ones(self):
+        for op, (kernel, options, faults) in OPS.items():
+            recipes = [x for r in self.recipes(op) for x in ("--recipe", r)]
+            stored, described = self.describe(op, *options, *recipes)
+            with h5py.File(described) as file:
+                self.assertFalse([name for name in file if "in" in file[name]])
+            attest_dump.run(stored, kernel)
+            attest_dump.run(stored, lambda spec, **x: kernel(spec, fault=faults[0], **x), case="normal")
+            with h5py.File(stored) as a, h5py.File(described, "r+") as b:
+                for name, case in a.items():
+                    a.copy(case["out"], b[name])
+            for more in ([], ["--rows=3"]):
+                reports = [self.run_program("verify", "--json", path, *more) for path in (stored, described)]
+                self.assertIn(reports[0].returncode, (1, 4))
+                self.assertEqual(re.sub(r'"seconds": [^,]*,', "", reports[0].stdout).replace(stored, described),
+                                 re.sub(r'"seconds": [^,]*,', "", reports[1].stdout), op)
+        self.assertIn("recipe    dtype      float16", self.run_program("inspect", described).stdout)
+        self.assertEqual(self.run_program("compare", stored, described).returncode, 0)
+
+    def test_numpy_makes_the_bits_that_the_program_stores(self):
+        recipes = [x for r in self.recipes("attention") for x in ("--recipe", r)]
+        shape = ["--shape", "B=3,Hq=4,Hkv=2,Sq=9,Sk=14,D=20,E=17"]
+        for arguments in (
+                [*recipes, *shape, "--set", "causal=bottom_right", "--with", "do", "--seed", "1234567890123456789"],
+                [*recipes, *shape, "--set", "layout=sbm", "--set", "scale=0.3", "--dtype", "bfloat16"],
+                [*recipes, *shape, "--set", "layout=bshd", "--dtype", "float8_e4m3fn", "--set", "window_left=3"],
+                ["--recipe", "exact", "--recipe", "spiky", *shape, "--set", "layout=thd", "--set", "causal=top_left"],
+                ["--recipe", "padding", "--shape", "B=2,Sq=5,Sk=6,Sp=7", "--dtype", "float64", "--set",
+                 "causal=top_left", "--set", "window_right=0"],
+                ["--recipe", "normal", "--with", "mask,bias,sink,alibi_slopes,do", *shape, "--dtype", "float32"]):
+            with h5py.File(self.describe("attention", *arguments)[0]) as a, h5py.File(self.path("described.h5")) as b:
+                for name in a:
+                    stored, made = (attest_dump.inputs_of(file[name]) for file in (a, b))
+                    self.assertEqual(list(stored), sorted(made))
+                    for key, x in stored.items():
+                        y = made[key]
+                        if isinstance(x, attest_dump.Bits):
+                            self.assertEqual(x.dtype, y.dtype)
+                            x, y = x.patterns, y.patterns
+                        self.assertEqual((x.dtype, x.shape, x.tobytes()), (y.dtype, y.shape, y.tobytes()), (name, key))
+
+    def test_a_described_case_runs_on_a_device_without_the_program(self):
+        path = self.describe("attention", "--recipe", "spiky", *OPS["attention"][1])[1]
+        attest_dump.run(path, attention)
+        self.assertEqual(self.verdicts(path)["spiky"]["verdict"], "pass")
+        path = self.describe("softmax", "--recipe", "normal")[1]
+        with self.assertRaisesRegex(ValueError, "without --describe stores them"):
+            attest_dump.run(path, softmax)
+        with h5py.File(self.describe("attention", "--recipe", "normal")[1], "r+") as f:
+            f["normal/recipe"].attrs["generator"] = 2
+            with self.assertRaisesRegex(ValueError, "needs generator 2"):
+                attest_dump.inputs_of(f["normal"])
+
+    def test_a_description_that_contradicts_itself_is_invalid_and_says_why(self):
+        good = self.describe("attention", "--recipe", "normal", *OPS["attention"][1])[1]
+        attest_dump.run(good, attention)
+        self.assertEqual(self.run_program("verify", good).returncode, 0)
+
+        def edited(edit):
+            with h5py.File(good) as a, h5py.File(self.path("edited.h5"), "w") as b:
+                b.attrs.update(a.attrs)
+                a.copy("normal", b)
+                edit(b["normal"])
+            result = self.run_program("verify", self.path("edited.h5"))
+            self.assertEqual((result.returncode, result.stderr.count("\n")), (3, 1), result.stderr)
+            return result.stderr
+
+        def attribute(key, value):
+            return lambda case: case["recipe"].attrs.__setitem__(key, value)
+
+        shape = "B=1,D=16,E=16,Hkv=1,Hq=2,Sk=24,Sp=0,Sq=10"
+        for edit, said in (
+                (attribute("name", "nomal"), "/normal/recipe: attention has no recipe nomal; there are: normal,"),
+                (attribute("generator", 7), "attribute generator is 7; this program has version 1"),
+                (attribute("shape", shape.replace("Sq=10", "Sq=11")), "Sq = 1"),
+                (attribute("shape", shape.replace("Sq=10", "Sq=0")), "/normal/recipe: shape Sq=0: a whole number"),
+                (attribute("shape", shape.replace("Sk=24", "Sk=268435456").replace("D=16", "D=65536")),
+                 "in/k: its values need"),
+                (attribute("dtype", "float12"), "dtype float12 is no element type"),
+                (attribute("dtype", 16), "attribute dtype is 16; a text is expected"),
+                (attribute("sede", 1), "attribute sede is not known; accepted: dtype, generator,"),
+                (lambda case: case["spec"].attrs.__setitem__("scale", "one"), "spec attribute scale is the text"),
+                (lambda case: case.create_dataset("in/q", data=np.zeros((1, 2, 10, 16), np.float16)),
+                 "/normal/recipe is given beside in; a case either holds its inputs or describes them"),
+                (lambda case: [case["recipe"].attrs.__delitem__(key) for key in list(case["recipe"].attrs)],
+                 "/normal/recipe is empty"),
+                (lambda case: case["recipe"].create_dataset("q", data=[1.0]), 'holds the object "q"'),
+                (lambda case: case.__delitem__("recipe"), "/normal/in is missing")):
+            self.assertIn(said, edited(edit))
+
     def test_a_suite_is_chosen_from_by_name(self):
         path = self.path("suite.h5")
         self.make("--suite", "attention", "--case", "plain.*", "-o", path)

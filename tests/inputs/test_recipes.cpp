@@ -1,11 +1,13 @@
 // What recipes make: the same bits everywhere, values that are what the recipe says, and requests that fit.
 #include <bit>
 #include <cmath>
+#include <optional>
 #include <set>
 #include <string>
 
 #include "core/invalid_case.hpp"
 #include "tests/catch.hpp"
+#include "verify/inputs/described.hpp"
 #include "verify/inputs/request.hpp"
 #include "verify/inputs/suite.hpp"
 #include "verify/op.hpp"
@@ -83,6 +85,87 @@ TEST_CASE("recipes make the bits that they made on every platform") {
     }
   }
   CHECK(all == 0x0b2789b21f7307dc);
+}
+
+TEST_CASE("a recipe in a file describes the bits that would have been stored, whole and in parts") {
+  for (const Op& op : all_ops()) {
+    for (const InputRecipe& recipe : op.generated.recipes) {
+      RequestText request = text(std::string(recipe.name));
+      if (op.name == "attention") request.set = {recipe.name == "padding" ? "layout=sbm" : "layout=bsm"};
+      const GeneratedCase made = op.generated.make(parse_request(op, request));
+      const Case stored = realised(made);
+      Case described = stored;
+      described.in.clear();
+      described.recipe = recipe_of(made.request);
+      const std::map<std::string, GeneratedTensor> in = described_inputs(described);
+      INFO(op.name << " " << recipe.name);
+      CHECK(in.size() == stored.in.size());
+      for (const auto& [name, tensor] : in) {
+        described.in[name] = tensor.whole();
+        // Every other line, and of these the last third.
+        Selection some;
+        for (std::size_t axis = 0; axis < tensor.shape.size(); ++axis) {
+          some.emplace_back();
+          const bool is_last = axis + 1 == tensor.shape.size();
+          for (Index i = is_last ? 2 * tensor.shape[axis] / 3 : 0; i < tensor.shape[axis];
+               i += is_last ? 1 : 2)
+            some.back().push_back(i);
+        }
+        const Tensor part = tensor.part(some);
+        const std::vector<double>& all = stored.in.at(name).values;
+        bool same = true;
+        for (Index n = 0; n < part.size(); ++n) {
+          Index rest = n, at = 0, step = 1;
+          for (std::size_t axis = some.size(); axis-- > 0; rest /= part.shape[axis]) {
+            at += step * some[axis][rest % part.shape[axis]];
+            step *= tensor.shape[axis];
+          }
+          same &= part.values[n] == all[at] || (std::isnan(part.values[n]) && std::isnan(all[at]));
+        }
+        CHECK(same);
+      }
+      CHECK(digest(described) == digest(stored));
+    }
+  }
+}
+
+TEST_CASE("a recipe that is incomplete or does not fit is refused by name") {
+  const Op& op = op_named("attention");
+  const GeneratedCase made = op.generated.make(parse_request(op, text("normal", "Hq=4,Hkv=2")));
+  const auto error_with = [&](const std::string& key, std::optional<Attribute> value, const char* spec = "") {
+    Case c = realised(made);
+    c.recipe = recipe_of(made.request);
+    if (*spec != 0) c.spec[spec] = std::string("text");
+    c.recipe.erase(key);
+    if (value) c.recipe[key] = *value;
+    try {
+      described_inputs(c);
+    } catch (const InvalidCase& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  CHECK(error_with("seed", std::int64_t{2}).empty());
+  CHECK(error_with("generator", std::int64_t{2}) ==
+        "generated: /normal/recipe attribute generator is 2; this program has version 1");
+  CHECK(error_with("generator", {}).ends_with("generator is missing; this program has version 1"));
+  CHECK(error_with("seed", {}).ends_with("attribute seed is missing; a number from 0 on is expected"));
+  CHECK(error_with("seed", std::int64_t{-1}).find("seed is -1") != std::string::npos);
+  CHECK(error_with("name", "nomal")
+            .starts_with("generated: /normal/recipe: attention has no recipe nomal; there are: normal, "));
+  CHECK(error_with("name", {}).ends_with("/recipe attribute name is missing"));
+  CHECK(error_with("colour", "red").find("attribute colour is not known; accepted: dtype, ") !=
+        std::string::npos);
+  CHECK(error_with("dtype", "int8").find("dtype int8 is no element type") != std::string::npos);
+  CHECK(error_with("with", "dy").find("with dy: attention has no optional input") != std::string::npos);
+  CHECK(error_with("shape", "B=1").find("shape lacks the extent Hq, query heads") != std::string::npos);
+  const std::string rest = ",Hkv=2,Sq=8,Sk=8,Sp=0,D=8,E=8";
+  CHECK(error_with("shape", "B=1,Hq=4" + rest).empty());
+  CHECK(error_with("shape", "B=1,Hq=3" + rest).find("must be a multiple of Hkv = 2") != std::string::npos);
+  CHECK(error_with("shape", "B=100000,Hq=4" + rest).find("B = 100000 is more than") != std::string::npos);
+  CHECK(error_with("shape", "B=1,Hq=1e9" + rest).find("a whole number") != std::string::npos);
+  CHECK(error_with("seed", std::int64_t{1}, "scale").find("/spec attribute scale is the text") !=
+        std::string::npos);
 }
 
 TEST_CASE("a seed makes other inputs, and the same seed the same") {
@@ -177,7 +260,7 @@ TEST_CASE("requests that make no sense say what there is") {
   CHECK(
       error_of("softmax", text("padding")).starts_with("softmax has no recipe padding; there are: normal, "));
   CHECK(error_of("attention", text("normal", "H=2")) ==
-        "--shape H=2: attention has no extent H; there are: B, Hq, Hkv, Sq, Sk, Sp, D, E");
+        "shape H=2: attention has no extent H; there are: B, Hq, Hkv, Sq, Sk, Sp, D, E");
   CHECK(error_of("attention", text("normal", "Sq=0")).find("whole number from 1") != std::string::npos);
   CHECK(error_of("attention", text("normal", "Sq")).find("NAME=VALUE") != std::string::npos);
   CHECK(error_of("attention", text("normal", "Hq=3,Hkv=2")).find("multiple of Hkv") != std::string::npos);

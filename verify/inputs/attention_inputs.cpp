@@ -20,6 +20,9 @@ const std::vector<InputExtent> extents = {
     {"E", "D", "width of v"},
 };
 
+/// Each takes memory before there is a tensor.
+constexpr Index most_batch = 1 << 16;
+
 std::map<std::string, std::string> fallbacks_of(const std::string& recipe) {
   if (recipe == "padding") return {{"B", "3"}};
   if (recipe == "long") return {{"Hq", "1"}, {"Sq", "4"}, {"Sk", "8192"}};
@@ -75,6 +78,10 @@ class Maker {
  private:
   AttentionRows rows() {
     const RequestedExtents e(extents, request_, fallbacks_of(request_.recipe));
+    if (e["B"] > most_batch) {
+      throw InvalidCase("attention: B = " + std::to_string(e["B"]) + " is more than " +
+                        std::to_string(most_batch));
+    }
     layout_ = layout_of(text_of(request_, "layout", "bhsd"));
     batch_ = e["B"];
     const bool is_packed = layout_ == Layout::thd;
@@ -159,21 +166,17 @@ class Maker {
     }
     return generated_tensor(
         request_.dtype, shape,
-        [rows = rows_, order, heads, count, width, maker, first](Index n, std::span<double> out) {
-          // A row of a merged axis has the rows of all heads.
-          const Index parts = std::ssize(out) / width;
-          for (Index part = 0; part < parts; ++part) {
-            Index rest = n * parts + part;
-            RowPlace at{};
-            for (auto axis = order.rbegin(); axis != order.rend(); ++axis) {
-              const Index extent = *axis == 'b' ? rows->n.batch : *axis == 'h' ? heads : count;
-              (*axis == 'b' ? at.b : *axis == 'h' ? at.head : at.row) = rest % extent;
-              rest /= extent;
-            }
-            at.row += first;
-            maker(*rows, at, out.subspan(part * width, width));
+        [rows = rows_, order, heads, count, maker, first](Index n, std::span<double> out) {
+          RowPlace at{};
+          for (auto axis = order.rbegin(); axis != order.rend(); ++axis) {
+            const Index extent = *axis == 'b' ? rows->n.batch : *axis == 'h' ? heads : count;
+            (*axis == 'b' ? at.b : *axis == 'h' ? at.head : at.row) = n % extent;
+            n /= extent;
           }
-        });
+          at.row += first;
+          maker(*rows, at, out);
+        },
+        merges_heads(layout_) ? heads : 1);
   }
 
   void add_optional(GeneratedCase& c, const std::string& name) const {

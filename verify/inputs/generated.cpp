@@ -1,13 +1,50 @@
 // Inputs that are computed row by row: rounding them, holding them in memory, and the extents of a request.
 #include "verify/inputs/generated.hpp"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <exception>
+#include <limits>
+#include <numeric>
 
 #include "core/invalid_case.hpp"
 #include "verify/text.hpp"
 
 namespace attest {
+namespace {
+
+/// Memory is taken for what a few words describe, so that nothing else limits it.
+void check_memory(const Tensor& tensor) {
+  double bytes = sizeof(double);
+  for (const Index extent : tensor.shape) bytes *= static_cast<double>(extent);
+  const double most =
+      static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  if (bytes <= most) return;
+  throw InvalidCase("its values need " + number_text(bytes / 0x1p30, 3) + " GiB; this machine has " +
+                    number_text(most / 0x1p30, 3));
+}
+
+/// row(n, values) for every n below `count`, by all threads. Of several failures the first row's counts.
+template <class Row>
+void for_rows(Index count, const Row& row) {
+  std::exception_ptr failure;
+  Index failed = std::numeric_limits<Index>::max();
+#pragma omp parallel for schedule(static)
+  for (Index n = 0; n < count; ++n) {
+    try {
+      row(n);
+    } catch (...) {
+#pragma omp critical(attest_generated_row)
+      if (n < failed) failed = n, failure = std::current_exception();
+    }
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace
 
 void GeneratedTensor::stored_row(Index n, std::span<double> row) const {
   fill(n, row);
@@ -23,25 +60,55 @@ void GeneratedTensor::stored_row(Index n, std::span<double> row) const {
   }
 }
 
+void GeneratedTensor::stored_rows(Index first, std::span<double> rows) const {
+  for_rows(std::ssize(rows) / width(),
+           [&](Index n) { stored_row(first + n, rows.subspan(n * width(), width())); });
+}
+
+Tensor GeneratedTensor::whole() const {
+  Tensor tensor = header();
+  check_memory(tensor);
+  tensor.values.resize(tensor.size());
+  stored_rows(0, tensor.values);
+  return tensor;
+}
+
+Tensor GeneratedTensor::part(const Selection& part) const {
+  Tensor tensor = header();
+  for (std::size_t axis = 0; axis < part.size(); ++axis) tensor.shape[axis] = std::ssize(part[axis]);
+  check_memory(tensor);
+  tensor.values.resize(tensor.size());
+  const std::vector<Index>& columns = part.back();
+  for_rows(tensor.size() / std::ssize(columns), [&](Index n) {
+    Index line = 0, step = 1, rest = n;  // of the whole tensor
+    for (std::size_t axis = part.size() - 1; axis-- > 0; rest /= std::ssize(part[axis])) {
+      line += step * part[axis][rest % std::ssize(part[axis])];
+      step *= shape[axis];
+    }
+    double* to = tensor.values.data() + n * std::ssize(columns);
+    std::vector<double> row(width());
+    Index held = -1;
+    for (const Index column : columns) {
+      if (column / width() != held) stored_row(line * parts + (held = column / width()), row);
+      *to++ = row[column % width()];
+    }
+  });
+  return tensor;
+}
+
 Case realised(const GeneratedCase& g) {
   Case c;
   c.file = "generated";
   c.name = g.name;
   c.op = g.op;
-  c.spec = g.spec;
-  c.contract = g.contract;
+  c.spec = g.request.spec;
+  c.contract = g.request.contract;
   c.about = g.about;
-  for (const auto& [name, from] : g.in) {
-    Tensor& to = c.in[name] = Tensor{from.type_name, from.dtype, from.shape, {}};
-    to.values.resize(to.size());
-    const Index width = from.width();
-    for (Index n = 0; n < from.rows(); ++n)
-      from.stored_row(n, std::span(to.values).subspan(n * width, width));
-  }
+  for (const auto& [name, tensor] : g.in) c.in[name] = tensor.whole();
   return c;
 }
 
-RequestedExtents::RequestedExtents(const std::vector<InputExtent>& extents, const InputRequest& request,
+RequestedExtents::RequestedExtents(const std::vector<InputExtent>& extents, InputRequest& request,
                                    const std::map<std::string, std::string>& overrides) {
   for (const InputExtent& extent : extents) {
     const std::string symbol(extent.symbol);
@@ -55,11 +122,12 @@ RequestedExtents::RequestedExtents(const std::vector<InputExtent>& extents, cons
     const auto [end, error] = std::from_chars(fallback.data(), fallback.data() + fallback.size(), number);
     value_[symbol] = error == std::errc() ? number : value_.at(fallback);  // symbols stand before their users
   }
+  request.shape = value_;
 }
 
 GeneratedTensor generated_tensor(DType dtype, std::vector<Index> shape,
-                                 std::function<void(Index, std::span<double>)> fill) {
-  return {std::string(format_of(dtype).name), dtype, std::move(shape), std::move(fill)};
+                                 std::function<void(Index, std::span<double>)> fill, Index parts) {
+  return {std::string(format_of(dtype).name), dtype, std::move(shape), std::move(fill), parts};
 }
 
 GeneratedTensor generated_integers(std::vector<Index> values) {

@@ -17,40 +17,30 @@
 
 namespace attest {
 
-/// A tensor whose rows along its last axis can be had in any order.
+/// A tensor whose rows can be had in any order: the same values, whichever are asked for.
 struct GeneratedTensor {
   std::string type_name;       // "float16", "int32", "bool"
   std::optional<DType> dtype;  // absent for integers and booleans
   std::vector<Index> shape;
   /// Values of row n, which are then rounded to the element type. Callable from several threads.
   std::function<void(Index n, std::span<double> row)> fill;
+  Index parts = 1;  // rows in the last axis: as many as heads that are merged into it
 
-  Index width() const { return shape.back(); }
+  Index width() const { return shape.back() / parts; }
   Index rows() const {
-    Index n = 1;
+    Index n = parts;
     for (std::size_t axis = 0; axis + 1 < shape.size(); ++axis) n *= shape[axis];
     return n;
   }
   /// Row n as it is stored. Throws InvalidCase where an element is too large for its type.
   void stored_row(Index n, std::span<double> row) const;
+  /// Rows first, first + 1, ..., as many as there is room for, by all threads.
+  void stored_rows(Index first, std::span<double> rows) const;
+  /// Without its values, with those of a part, with all. Throw InvalidCase where memory does not suffice.
+  Tensor header() const { return {type_name, dtype, shape, {}}; }
+  Tensor part(const Selection& part) const;
+  Tensor whole() const;
 };
-
-/// A case without outputs.
-struct GeneratedCase {
-  std::string name, op;
-  Attributes spec, contract, about;
-  std::map<std::string, GeneratedTensor> in;
-};
-
-/// The same with all values in memory.
-Case realised(const GeneratedCase& c);
-
-GeneratedTensor generated_tensor(DType dtype, std::vector<Index> shape,
-                                 std::function<void(Index n, std::span<double> row)> fill);
-GeneratedTensor generated_integers(std::vector<Index> values);
-/// Normal numbers of the stream `name`, times `deviation`, plus `mean`.
-GeneratedTensor normal_tensor(std::uint64_t seed, const std::string& name, DType dtype,
-                              std::vector<Index> shape, double mean = 0, double deviation = 1);
 
 /// What the user asks for.
 struct InputRequest {
@@ -61,6 +51,27 @@ struct InputRequest {
   Attributes spec, contract;
   std::set<std::string> with;  // optional inputs
 };
+
+/// A case without outputs.
+struct GeneratedCase {
+  std::string name, op;
+  InputRequest request;  // with all that it left open
+  Attributes about;
+  std::map<std::string, GeneratedTensor> in;
+};
+
+/// The same with all values in memory.
+Case realised(const GeneratedCase& c);
+
+/// Raised whenever a recipe makes other bits.
+constexpr std::int64_t generator_version = 1;
+
+GeneratedTensor generated_tensor(DType dtype, std::vector<Index> shape,
+                                 std::function<void(Index n, std::span<double> row)> fill, Index parts = 1);
+GeneratedTensor generated_integers(std::vector<Index> values);
+/// Normal numbers of the stream `name`, times `deviation`, plus `mean`.
+GeneratedTensor normal_tensor(std::uint64_t seed, const std::string& name, DType dtype,
+                              std::vector<Index> shape, double mean = 0, double deviation = 1);
 
 struct InputRecipe {
   std::string_view name, purpose;  // purpose: what is special about it, and which faults it exposes
@@ -80,11 +91,12 @@ struct OpInputs {
   GeneratedCase (*make)(const InputRequest&) = nullptr;
 };
 
-/// The extents of a request: those that it gives, and what stands in for the others.
+/// The extents of a request: those that it gives, and what stands in for the others, which then becomes part
+/// of it.
 class RequestedExtents {
  public:
   /// overrides: fallbacks of this recipe.
-  RequestedExtents(const std::vector<InputExtent>& extents, const InputRequest& request,
+  RequestedExtents(const std::vector<InputExtent>& extents, InputRequest& request,
                    const std::map<std::string, std::string>& overrides = {});
   Index operator[](const std::string& symbol) const { return value_.at(symbol); }
 

@@ -20,11 +20,10 @@ std::string text_of(InputRequest& request, const std::string& key, const std::st
 GeneratedCase case_for(const InputRequest& request, const std::string& op) {
   return {request.recipe,
           op,
-          request.spec,
-          request.contract,
+          request,
           {{"recipe", request.recipe},
            {"seed", std::to_string(request.seed)},
-           {"generator", std::string("attest inputs, version 1 (Philox4x32-10)")}},
+           {"generator", "attest inputs, version " + std::to_string(generator_version) + " (Philox4x32-10)"}},
           {}};
 }
 

@@ -43,16 +43,16 @@ bool parse_number(const std::string& text, T& value) {
 }
 
 void parse_extent(const Op& op, const std::string& part, InputRequest& request) {
-  const auto [symbol, value] = assignment("--shape", part);
+  const auto [symbol, value] = assignment("shape", part);
   const auto name = [](const InputExtent& e) { return e.symbol; };
   if (std::ranges::find(op.generated.extents, symbol, name) == op.generated.extents.end()) {
-    throw InvalidCase("--shape " + part + ": " + std::string(op.name) + " has no extent " + symbol +
+    throw InvalidCase("shape " + part + ": " + std::string(op.name) + " has no extent " + symbol +
                       "; there are: " + listed(op.generated.extents, name));
   }
   Index extent = 0;
-  const Index least = symbol == "Sp" ? 0 : 1, most = Index{1} << 32;
+  const Index least = symbol == "Sp" ? 0 : 1, most = Index{1} << 28;
   if (!parse_number(value, extent) || extent < least || extent > most) {
-    throw InvalidCase("--shape " + part + ": a whole number from " + std::to_string(least) + " to " +
+    throw InvalidCase("shape " + part + ": a whole number from " + std::to_string(least) + " to " +
                       std::to_string(most) + " is expected");
   }
   request.shape[symbol] = extent;
@@ -116,14 +116,14 @@ InputRequest parse_request(const Op& op, const RequestText& text) {
   for (const std::string& part : text.set) parse_setting(op, part, request);
   for (const std::string& part : parts_of(text.with)) {
     if (std::ranges::find(inputs.optional, part) == inputs.optional.end()) {
-      throw InvalidCase("--with " + part + ": " + name + " has no optional input of that name; there are: " +
+      throw InvalidCase("with " + part + ": " + name + " has no optional input of that name; there are: " +
                         listed(inputs.optional, [](std::string_view x) { return x; }));
     }
     request.with.insert(part);
   }
   const std::optional<DType> dtype = dtype_named(text.dtype);
   if (!dtype) {
-    throw InvalidCase("--dtype " + text.dtype + " is no element type; there are: " +
+    throw InvalidCase("dtype " + text.dtype + " is no element type; there are: " +
                       listed(all_formats(), [](const Format& f) { return f.name; }));
   }
   request.dtype = *dtype;

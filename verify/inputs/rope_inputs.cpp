@@ -72,25 +72,22 @@ GeneratedCase make(const InputRequest& asked) {
     const int emin = format_of(request.dtype).emin;
     const Index most = Index{1} << std::min(format_of(request.dtype).precision, 11);
     std::vector<Index> stored = shape;
-    const Index parts = is_merged ? h : 1;
     if (is_merged) {
       stored[2] *= d;
       stored.pop_back();
     }
-    return generated_tensor(request.dtype, stored, [=](Index row, std::span<double> out) {
-      for (Index part = 0; part < parts; ++part) {
-        const Index at = logical(row * parts + part);
-        const std::span<double> x = out.subspan(part * d, d);
-        stream.normals(at * d, x);
-        if (recipe == "uniform") stream.uniforms(at * d, x);
-        for (Index k = 0; k < d; ++k) {
-          if (recipe == "large") x[k] *= 1000;
-          if (recipe == "outliers" && (k == 0 || k == d / 2 || k == d - 1)) x[k] *= 40;
-          if (recipe == "subnormals" && at % 2 == 1) x[k] = std::ldexp(x[k], emin - 2);
-          if (is_exact) x[k] = static_cast<double>(most / 2 + stream.below(at * d + k, most / 2));
-        }
+    const auto fill = [=](Index row, std::span<double> x) {
+      const Index at = logical(row);
+      stream.normals(at * d, x);
+      if (recipe == "uniform") stream.uniforms(at * d, x);
+      for (Index k = 0; k < d; ++k) {
+        if (recipe == "large") x[k] *= 1000;
+        if (recipe == "outliers" && (k == 0 || k == d / 2 || k == d - 1)) x[k] *= 40;
+        if (recipe == "subnormals" && at % 2 == 1) x[k] = std::ldexp(x[k], emin - 2);
+        if (is_exact) x[k] = static_cast<double>(most / 2 + stream.below(at * d + k, most / 2));
       }
-    });
+    };
+    return generated_tensor(request.dtype, stored, fill, is_merged ? h : 1);
   };
   c.in["x"] = tensor("x");
   if (request.with.contains("dy")) c.in["dy"] = tensor("dy");

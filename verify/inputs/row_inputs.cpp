@@ -191,7 +191,8 @@ GeneratedCase make_softmax(const InputRequest& asked) {
 }
 
 template <int which>
-GeneratedCase make_activation(const InputRequest& request) {
+GeneratedCase make_activation(const InputRequest& asked) {
+  InputRequest request = asked;
   static constexpr const char* names[] = {"gelu", "silu", "sigmoid"};
   const bool is_exhaustive = request.recipe == "every_value";
   const int bits = format_of(request.dtype).bits;
