@@ -161,7 +161,7 @@ void forward_row(const Case& c, const AttentionTensors& t, const Sequence& s, In
 void attention(const Case& c, Results& results) {
   const AttentionTensors t(c);
   std::vector<Index> like_q = c.in.at("q").shape;
-  like_q.back() = t.v_width;
+  like_q.back() = like_q.back() / t.width * t.v_width;
   const std::vector<Index> rows = t.row_shape();
   const Forward out{results.output("o", like_q),
                     results.output("lse", rows),

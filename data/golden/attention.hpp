@@ -5,7 +5,7 @@
 
 namespace attest::golden {
 
-/// One entry of the batch (layout bhsd), or one packed sequence (thd). Keys count from the oldest of the
+/// One entry of the batch, or one packed sequence (layout thd). Keys count from the oldest of the
 /// past; `keys` are those that are present.
 struct Sequence {
   Index b, first_q, queries, first_k, keys;
@@ -39,9 +39,12 @@ class AttentionTensors {
  private:
   const double* in(const std::string& name) const { return case_.in.at(name).values.data(); }
   const double* key(const std::string& name, const Sequence& s, Index g, Index j, Index columns) const;
+  /// Which of so many rows of `heads` heads in each batch entry this is, in memory.
+  Index place(Index heads, Index rows, Index b, Index h, Index i) const;
 
   const Case& case_;
   bool is_packed_;
+  std::string order_;  // of batch entry, head and row in memory, outermost first: "bhs"
 };
 
 /// One row of the forward pass. Entry n stands for key[n], or for the sink where key[n] = -1, which is one

@@ -3,17 +3,27 @@
 
 namespace attest::golden {
 
-AttentionTensors::AttentionTensors(const Case& c)
-    : case_(c), is_packed_(text(c.spec, "layout", "bhsd") == "thd") {
-  const std::vector<Index>&q = c.in.at("q").shape, &k = c.in.at("k").shape, &v = c.in.at("v").shape;
-  batch = is_packed_ ? 1 : q[0];
-  q_heads = q[1];
-  kv_heads = k[1];
-  queries = is_packed_ ? q[0] : q[2];
-  new_keys = is_packed_ ? k[0] : k[2];
-  width = q.back();
-  v_width = v.back();
-  past = c.input("past_k") ? c.input("past_k")->shape[2] : 0;
+AttentionTensors::AttentionTensors(const Case& c) : case_(c) {
+  const std::string layout = text(c.spec, "layout", "bhsd");
+  is_packed_ = layout == "thd";
+  const bool is_merged = layout == "bsm" || layout == "sbm";  // heads and width share the last axis
+  order_ = is_packed_ || layout == "bsm" ? "bsh" : layout == "sbm" ? "sbh" : layout.substr(0, 3);
+  const auto extent = [&](const char* name, char axis) {
+    const std::vector<Index>& shape = c.in.at(name).shape;
+    if (is_packed_) return axis == 'b' ? Index{1} : shape[axis == 's' ? 0 : 1];
+    return shape[order_.find(axis)];
+  };
+  const auto heads = [&](const char* name, const char* key) {
+    return is_merged ? static_cast<Index>(number(c.spec, key, 1)) : extent(name, 'h');
+  };
+  batch = extent("q", 'b');
+  q_heads = heads("q", "heads_q");
+  kv_heads = heads("k", "heads_kv");
+  queries = extent("q", 's');
+  new_keys = extent("k", 's');
+  width = c.in.at("q").shape.back() / (is_merged ? q_heads : 1);
+  v_width = c.in.at("v").shape.back() / (is_merged ? kv_heads : 1);
+  past = c.input("past_k") ? extent("past_k", 's') : 0;
   if (is_packed_) {
     const std::vector<double>&starts_q = c.in.at("cu_seqlens_q").values,
           &starts_k = c.in.at("cu_seqlens_k").values;
@@ -35,18 +45,22 @@ std::vector<Index> AttentionTensors::row_shape() const {
   return {batch, q_heads, queries};
 }
 
+Index AttentionTensors::place(Index heads, Index rows, Index b, Index h, Index i) const {
+  if (order_ == "bhs") return (b * heads + h) * rows + i;
+  if (order_ == "bsh") return (b * rows + i) * heads + h;
+  return (i * batch + b) * heads + h;
+}
+
 Index AttentionTensors::q_at(const Sequence& s, Index h, Index i, Index columns) const {
-  if (is_packed_) return ((s.first_q + i) * q_heads + h) * columns;
-  return ((s.b * q_heads + h) * queries + i) * columns;
+  return place(q_heads, queries, s.b, h, s.first_q + i) * columns;
 }
 
 Index AttentionTensors::new_key_at(const Sequence& s, Index g, Index j, Index columns) const {
-  if (is_packed_) return ((s.first_k + j) * kv_heads + g) * columns;
-  return ((s.b * kv_heads + g) * new_keys + j) * columns;
+  return place(kv_heads, new_keys, s.b, g, s.first_k + j) * columns;
 }
 
 Index AttentionTensors::row_at(const Sequence& s, Index h, Index i) const {
-  return is_packed_ ? h * queries + s.first_q + i : (s.b * q_heads + h) * queries + i;
+  return (s.b * q_heads + h) * queries + s.first_q + i;
 }
 
 Index AttentionTensors::score_at(const Sequence& s, Index h, Index i, Index j) const {
@@ -66,7 +80,7 @@ Index AttentionTensors::broadcast_at(const std::vector<Index>& shape, const Sequ
 
 const double* AttentionTensors::key(const std::string& name, const Sequence& s, Index g, Index j,
                                     Index columns) const {
-  if (j < past) return in("past_" + name) + ((s.b * kv_heads + g) * past + j) * columns;
+  if (j < past) return in("past_" + name) + place(kv_heads, past, s.b, g, j) * columns;
   return in(name) + new_key_at(s, g, j - past, columns);
 }
 

@@ -269,4 +269,39 @@ std::vector<GoldenCase> attention_gradient_cases(std::uint64_t seed) {
   return all;
 }
 
+std::vector<GoldenCase> attention_layout_cases(std::uint64_t seed) {
+  constexpr Shape n{2, 4, 2, 3, 5, 4, 3};
+  constexpr Index past = 2;
+  std::vector<GoldenCase> all;
+  for (const std::string layout : {"bshd", "sbhd", "bsm", "sbm"}) {
+    const bool is_merged = layout.size() == 3;
+    const auto shape = [&](Index heads, Index rows, Index width) {
+      std::vector<Index> extents = {layout[0] == 'b' ? n.b : rows, layout[0] == 'b' ? rows : n.b};
+      if (is_merged) {
+        extents.push_back(heads * width);
+      } else {
+        extents.insert(extents.end(), {heads, width});
+      }
+      return extents;
+    };
+    for (const bool is_backward : {false, true}) {
+      Builder builder(
+          layout + (is_backward ? "_gradients" : ""), "attention", DType::float16, seed,
+          std::string(is_backward ? "gradients in" : "a past and shared heads in") + " layout " + layout);
+      builder.spec("causal", "top_left").spec("scale", 0.5).spec("layout", layout);
+      if (is_merged) builder.spec("heads_q", std::int64_t{n.hq}).spec("heads_kv", std::int64_t{n.hkv});
+      builder.normal("q", shape(n.hq, n.sq, n.d)).normal("k", shape(n.hkv, n.sk, n.d));
+      builder.normal("v", shape(n.hkv, n.sk, n.e));
+      builder.normal("past_k", shape(n.hkv, past, n.d)).normal("past_v", shape(n.hkv, past, n.e));
+      if (is_backward) {
+        builder.normal("do", shape(n.hq, n.sq, n.e)).outputs({"dq", "dk", "dv"}).saved();
+      } else {
+        builder.outputs(everything);
+      }
+      all.push_back(builder);
+    }
+  }
+  return all;
+}
+
 }  // namespace attest::golden

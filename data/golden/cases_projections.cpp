@@ -72,7 +72,7 @@ std::vector<GoldenCase> projection_cases(std::uint64_t seed) {
 }
 
 std::span<const GoldenFile> all_files() {
-  static const std::array<GoldenFile, 17> files{{
+  static const std::array<GoldenFile, 18> files{{
       {"attention_forward", "attention: every option of the forward pass", 20261101, true,
        attention_forward_cases},
       {"attention_special", "attention: exact, halfway, extreme and infinite results", 20261102, true,
@@ -81,6 +81,8 @@ std::span<const GoldenFile> all_files() {
        attention_tile_cases},
       {"attention_gradients", "attention: gradients with every option", 20261104, true,
        attention_gradient_cases},
+      {"attention_layouts", "attention: batch, heads, rows and columns in other orders, with gradients", 20261118,
+       true, attention_layout_cases},
       {"softmax", "softmax and its gradient", 20261105, true, softmax_cases},
       {"activations", "gelu (erf, tanh, quick), silu and sigmoid, with derivatives", 20261106, true,
        activation_cases},

@@ -32,6 +32,7 @@ std::vector<GoldenCase> attention_forward_cases(std::uint64_t seed);
 std::vector<GoldenCase> attention_special_cases(std::uint64_t seed);
 std::vector<GoldenCase> attention_tile_cases(std::uint64_t seed);
 std::vector<GoldenCase> attention_gradient_cases(std::uint64_t seed);
+std::vector<GoldenCase> attention_layout_cases(std::uint64_t seed);
 std::vector<GoldenCase> softmax_cases(std::uint64_t seed);
 std::vector<GoldenCase> activation_cases(std::uint64_t seed);
 std::vector<GoldenCase> norm_cases(std::uint64_t seed);

@@ -6,6 +6,7 @@ from mpmath import mp, mpf
 import rounding
 
 NAN, INF = float("nan"), float("inf")
+ORDERS = {"bhsd": "bhsd", "bshd": "bshd", "bsm": "bshd", "sbhd": "sbhd", "sbm": "sbhd", "thd": "bshd"}
 
 
 def exact(x):
@@ -62,13 +63,19 @@ def scores(x, spec, b, h, i, diagonal, q, k):
 
 
 def attention(x, spec, contract):
-    packed = spec.get("layout") == "thd"
-    heads_first = (lambda t: t.transpose(1, 0, 2)[None]) if packed else (lambda t: t)
+    layout = spec.get("layout", "bhsd")
+    packed, order = layout == "thd", ORDERS[layout]
+    split = lambda t, heads: t.reshape(*t.shape[:2], heads, -1) if layout in ("bsm", "sbm") else t  # noqa: E731
+    to_bhsd = [order.index(axis) for axis in "bhsd"]
+    heads_first = lambda t, heads: (t[None] if packed else split(t, heads)).transpose(to_bhsd)  # noqa: E731
     x = {n: exact(t) if n in ("q", "k", "v", "past_k", "past_v", "do") else t for n, t in x.items()}
-    q, new_k, new_v = (heads_first(x[n]) for n in ("q", "k", "v"))
+    for name in ("q", "k", "v", "past_k", "past_v", "do"):
+        if name in x:
+            x[name] = heads_first(x[name], spec.get("heads_kv" if name[-1] in "kv" else "heads_q"))
+    q, new_k, new_v = x["q"], x["k"], x["v"]
     k = np.concatenate([x["past_k"], new_k], 2) if "past_k" in x else new_k
     v = np.concatenate([x["past_v"], new_v], 2) if "past_v" in x else new_v
-    do = heads_first(x["do"]) if "do" in x else None
+    do = x.get("do")
     past, group = k.shape[2] - new_k.shape[2], q.shape[1] // k.shape[1]
     zeros = lambda *shape: np.full(shape, mpf(0), object)  # noqa: E731
     batch, hq, rows, width = q.shape
@@ -138,7 +145,11 @@ def attention(x, spec, contract):
                         dK[j, d] += ds * q[b, h, i, d]
                     for c in range(V.shape[1]):
                         dV[j, c] += weight[j] * g[c]
-    back = (lambda t: t[0].transpose(1, 0, 2)) if packed else (lambda t: t)
+
+    def back(t):
+        t = t.transpose(["bhsd".index(axis) for axis in order])
+        return t[0] if packed else t.reshape(*t.shape[:2], -1) if layout in ("bsm", "sbm") else t
+
     row = (lambda t: t[0]) if packed else (lambda t: t)
     return dict(o=back(o), lse=row(lse), m=row(m), l=row(l), s=s, p=p, dq=back(dq), dk=back(dk[:, :, past:]),
                 dv=back(dv[:, :, past:]), dbias=dbias, dsink=dsink)
