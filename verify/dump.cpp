@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 #include <system_error>
 
 #include "verify/dump_dataset.hpp"
@@ -198,6 +199,7 @@ struct Dump::File {
   std::uint64_t bytes;
   Handle id, root;
   std::vector<std::string> cases;
+  mutable std::mutex reading;  // HDF5 has no threads
 
   explicit File(const std::string& file_path)
       : path(file_path),
@@ -265,6 +267,7 @@ const std::vector<std::string>& Dump::case_names() const {
 }
 
 Case Dump::File::read(const std::string& case_name, const ReadTensor& read) const {
+  const std::lock_guard one_reader(reading);
   if (std::count(cases.begin(), cases.end(), case_name) == 0) {
     std::string list;
     for (const std::string& known : cases) list += (list.empty() ? "" : ", ") + known;

@@ -14,8 +14,8 @@ namespace attest {
 /// An open dump. Every member throws InvalidCase, whose text is one line that names the file and the object,
 /// if the file is not what docs/dump_format.md describes. Memory is only taken for data that the file really
 /// holds.
-/// Opening first tries the HDF5 library in a copy of the process, as damaged files may crash it. Not
-/// thread-safe.
+/// Opening first tries the HDF5 library in a copy of the process, as damaged files may crash it. Several
+/// threads may read one dump, one of them at a time from the file.
 class Dump {
  public:
   enum class Contents { headers, everything };

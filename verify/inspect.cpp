@@ -60,7 +60,8 @@ std::string tensor_lines(const Case& c, const TextStyle& style) {
 std::string text_of_case(const Case& c, const TextStyle& style) {
   return "  " + painted(printable(c.name), Color::bold, style) + "  " + printable(c.op) + '\n' +
          attribute_lines("spec", c.spec, style) + attribute_lines("contract", c.contract, style) +
-         attribute_lines("recipe", c.recipe, style) + attribute_lines("about", c.about, style) + tensor_lines(c, style);
+         attribute_lines("recipe", c.recipe, style) + attribute_lines("about", c.about, style) +
+         tensor_lines(c, style);
 }
 
 }  // namespace attest

@@ -15,6 +15,9 @@ namespace {
 /// Products of a query and a key, per column, that two cores judge in about a minute where keys are too many
 /// for the caches: bench/rows.py takes 3 ns of one core for each.
 constexpr double minute = 3e10;
+/// What a key/value head takes before a row of it is judged, in rows: to make or read its keys, to lay them
+/// out, and to hold its decoys against it.
+constexpr double rows_of_head = 12;
 /// A row with dq takes as long as so many rows of the forward pass: 1.45 and 0.5 ms with 4000 keys of
 /// width 64.
 constexpr double gradient_rows = 3;
@@ -107,7 +110,9 @@ std::optional<RowSample> RowSample::of(const Op& op, const Case& c, const RowsWa
                  columns =
                      static_cast<double>(extent_of(q, AxisKind::column) + extent_of(v, AxisKind::column));
     const double row = heads * keys * columns * (c.out.contains("dq") ? gradient_rows : 1);
-    sample.count_ = std::max(Index{1}, static_cast<Index>(std::min(minute / row, 1e15)));
+    const double before =
+        rows_of_head * static_cast<double>(sample.batch_ * sample.kv_heads_) * keys * columns;
+    sample.count_ = static_cast<Index>(std::clamp((minute - before) / row, 1.0, 1e15));
     sample.is_chosen_ = true;
   }
   // As many rows as heads would leave open which axis of lse is which.

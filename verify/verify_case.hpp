@@ -17,11 +17,11 @@ enum class Depth { verdict, diagnosis };
 /// Judges one case. Throws InvalidCase if the case is malformed, InternalError if a check of ours fails.
 CaseFindings verify_case(const Case& c, Progress& progress, Depth depth = Depth::diagnosis);
 
-/// Reads parts of a case; see Dump.
+/// Reads parts of a case; see Dump. Called from several threads.
 using PartReader = std::function<Case(const Dump::Parts&)>;
 
-/// Judges the rows of a sample, one part after another: memory for one key/value head. The case may lack its
-/// values; `read` gives them.
+/// Judges the rows of a sample: memory for a key/value head a thread, and no more than four of them. The case
+/// may lack its values; `read` gives them. The same findings with any number of threads.
 CaseFindings verify_rows(const Case& c, const RowSample& sample, const PartReader& read, Progress& progress,
                          Depth depth = Depth::diagnosis);
 

@@ -1,7 +1,13 @@
-// One case by rows: its parts are judged one after another, and what they give is put together.
+// One case by rows: its parts are judged a few at a time, and what they give is put together in their order.
+#include <omp.h>
+
 #include <algorithm>
+#include <atomic>
+#include <exception>
 #include <iterator>
 #include <map>
+#include <memory>
+#include <numeric>
 
 #include "verify/axes.hpp"
 #include "verify/compare.hpp"
@@ -91,69 +97,157 @@ bool has_failure(std::span<const Expected> expected) {
   });
 }
 
+/// What is held of a part while it is judged.
+struct JudgedPart {
+  const RowPart& rows;
+  const Case some;
+  const std::unique_ptr<Problem> problem;
+  std::vector<Expected> expected;
+  std::vector<Decoy> wrong;
+  Digest inputs;
+
+  JudgedPart(const Op& op, const RowSample& sample, const RowPart& part, const PartReader& read, Depth depth,
+             const ProgressFunction& progress)
+      : rows(part),
+        some(sample.finished(read([&](const std::string& path) { return sample.selection(part, path); }),
+                             part)),
+        problem(op.read(some)),
+        expected(problem->expect(progress)),
+        inputs(digest_of(some)) {
+    if (depth == Depth::diagnosis) problem->recheck(expected);
+    wrong = problem->decoys(expected);
+  }
+};
+
+/// Findings about all parts, which are added in their order.
+class Gathered {
+ public:
+  Gathered(const Op& op, const Case& c, const RowSample& sample, Depth depth)
+      : op_(op), case_(c), sample_(sample), depth_(depth) {
+    findings_.file = c.file;
+    findings_.name = c.name;
+    findings_.op = c.op;
+    findings_.about = c.about;
+    findings_.judged = sample.text();
+  }
+
+  void add(JudgedPart& part) {
+    inputs_.add(part.inputs);
+    findings_.contract = part.problem->contract();
+    findings_.settled = part.problem->contract_keys().settled();
+    add_new(findings_.remarks, part.problem->remarks());
+    if (depth_ == Depth::diagnosis && findings_.diagnosis.empty() && has_failure(part.expected)) {
+      std::vector<Decoy> all = part.wrong;
+      std::ranges::move(part.problem->alternatives(part.expected), std::back_inserter(all));
+      findings_.diagnosis = diagnose(part.expected, all, part.problem->explanations(part.expected));
+    }
+    for (const Expected& e : part.expected) {
+      const auto [it, is_new] = joined_.try_emplace(e.output, e.output, case_.out.at(e.output));
+      if (is_new) order_.push_back(e.output);
+      for (Decoy& answer : part.wrong) {
+        if (answer.output != e.output) continue;
+        for (Index& at : answer.at) at += it->second.size();
+      }
+      it->second.add(e, *sample_.selection(part.rows, "out/" + e.output));
+    }
+    std::ranges::move(part.wrong, std::back_inserter(answers_));
+  }
+
+  /// Call once, after the last part.
+  CaseFindings take() {
+    std::vector<Expected> expected;
+    for (const std::string& name : order_) {
+      expected.push_back(joined_.at(name).take());
+      findings_.outputs.push_back(compare(expected.back()));
+      joined_.at(name).place(findings_.outputs.back(), expected.back(), output_axes(op_, case_, name));
+    }
+    findings_.inputs = inputs_.text();
+    judge(findings_, expected, answers_);
+    std::string missing;
+    for (const std::string& name : sample_.not_judged()) missing += (missing.empty() ? "" : ", ") + name;
+    if (!missing.empty())
+      findings_.remarks.push_back("not judged: " + missing +
+                                  ", which have no rows of their own; --rows all does");
+    return std::move(findings_);
+  }
+
+ private:
+  const Op& op_;
+  const Case& case_;
+  const RowSample& sample_;
+  const Depth depth_;
+  CaseFindings findings_;
+  std::map<std::string, Joined> joined_;
+  std::vector<std::string> order_;
+  std::vector<Decoy> answers_;
+  Digest inputs_;
+};
+
+/// Parts in memory at a time, each judged by its share of the threads: what a part does alone, such as making
+/// or reading its keys, then keeps all of them busy.
+constexpr int most_at_a_time = 4;
+
+/// Runs work(n) for every n below `count`, up to most_at_a_time of them together, and after(n) in their
+/// order, one after another. Nothing more is begun after an exception, of which the first in order is thrown.
+template <class Work, class After>
+void in_order(Index count, const Work& work, const After& after) {
+  const int threads = omp_get_max_threads(), at_a_time = std::clamp(threads, 1, most_at_a_time);
+  const int inner = threads / at_a_time, levels = omp_get_max_active_levels();
+  if (inner > 1) omp_set_max_active_levels(2);
+  std::exception_ptr failure;
+  std::atomic<bool> has_failed = false;
+#pragma omp parallel num_threads(at_a_time)
+  {
+    omp_set_num_threads(inner);
+#pragma omp for ordered schedule(dynamic, 1)
+    for (Index n = 0; n < count; ++n) {
+      decltype(work(n)) result{};
+      std::exception_ptr error;
+      try {
+        if (!has_failed) result = work(n);
+      } catch (...) {
+        error = std::current_exception();
+      }
+#pragma omp ordered
+      {
+        try {
+          if (!failure && error) std::rethrow_exception(error);
+          if (!failure && result) after(*result);
+        } catch (...) {
+          failure = std::current_exception();
+          has_failed = true;
+        }
+      }
+    }
+  }
+  omp_set_max_active_levels(levels);
+  if (failure) std::rethrow_exception(failure);
+}
+
 }  // namespace
 
 CaseFindings verify_rows(const Case& c, const RowSample& sample, const PartReader& read, Progress& progress,
                          Depth depth) {
-  const bool is_thorough = depth == Depth::diagnosis;
   const Op& op = find_op(c);
   check_ports(op, c);
-  CaseFindings findings;
-  findings.file = c.file;
-  findings.name = c.name;
-  findings.op = c.op;
-  findings.about = c.about;
-  findings.judged = sample.text();
-
-  std::map<std::string, Joined> joined;
-  std::vector<std::string> order;
-  std::vector<Decoy> answers;
-  Digest inputs;
-  for (std::size_t n = 0; n < sample.parts().size(); ++n) {
-    const RowPart& part = sample.parts()[n];
-    const Case some =
-        sample.finished(read([&](const std::string& path) { return sample.selection(part, path); }), part);
-    inputs.add(digest_of(some));
-    const std::unique_ptr<Problem> problem = op.read(some);
-    const double parts = static_cast<double>(sample.parts().size());
-    const std::vector<Expected> expected =
-        problem->expect([&](double done) { progress.advance((static_cast<double>(n) + done) / parts); });
-    if (is_thorough) problem->recheck(expected);
-    findings.contract = problem->contract();
-    findings.settled = problem->contract_keys().settled();
-    add_new(findings.remarks, problem->remarks());
-    std::vector<Decoy> wrong = problem->decoys(expected);
-    if (is_thorough && findings.diagnosis.empty() && has_failure(expected)) {
-      std::vector<Decoy> all = wrong;
-      std::ranges::move(problem->alternatives(expected), std::back_inserter(all));
-      findings.diagnosis = diagnose(expected, all, problem->explanations(expected));
+  Gathered gathered(op, c, sample, depth);
+  const std::vector<RowPart>& parts = sample.parts();
+  std::vector<double> done(parts.size());
+  const auto advance = [&](Index n, double share) {
+#pragma omp critical(attest_verify_rows)
+    {
+      done[n] = share;
+      progress.advance(std::accumulate(done.begin(), done.end(), 0.0) / static_cast<double>(parts.size()));
     }
-    for (const Expected& e : expected) {
-      const auto [it, is_new] = joined.try_emplace(e.output, e.output, c.out.at(e.output));
-      if (is_new) order.push_back(e.output);
-      for (Decoy& answer : wrong) {
-        if (answer.output != e.output) continue;
-        for (Index& at : answer.at) at += it->second.size();
-      }
-      it->second.add(e, *sample.selection(part, "out/" + e.output));
-    }
-    std::ranges::move(wrong, std::back_inserter(answers));
-  }
-
-  std::vector<Expected> expected;
-  for (const std::string& name : order) {
-    expected.push_back(joined.at(name).take());
-    findings.outputs.push_back(compare(expected.back()));
-    joined.at(name).place(findings.outputs.back(), expected.back(), output_axes(op, c, name));
-  }
-  findings.inputs = inputs.text();
-  judge(findings, expected, answers);
-  std::string missing;
-  for (const std::string& name : sample.not_judged()) missing += (missing.empty() ? "" : ", ") + name;
-  if (!missing.empty())
-    findings.remarks.push_back("not judged: " + missing +
-                               ", which have no rows of their own; --rows all does");
-  return findings;
+  };
+  in_order(
+      std::ssize(parts),
+      [&](Index n) {
+        return std::make_unique<JudgedPart>(op, sample, parts[n], read, depth,
+                                            [&, n](double share) { advance(n, share); });
+      },
+      [&](JudgedPart& part) { gathered.add(part); });
+  return gathered.take();
 }
 
 }  // namespace attest

@@ -1,5 +1,8 @@
 # `attest verify --baseline`, `attest baseline` and `attest verify --rows`. Usage: test_guard.py PATH_TO_ATTEST
 import json
+import os
+import re
+import subprocess
 import unittest
 from pathlib import Path
 
@@ -8,6 +11,8 @@ import numpy as np
 
 import make_dump
 from make_dump import ProgramTest, attention, attest_dump, case_of, rounded, stored
+
+import attest_inputs
 
 
 def worse(a):
@@ -144,6 +149,44 @@ class Rows(ProgramTest):
                 if rows == 7:
                     ratios.add(tuple(round(o["worst_ratio"], 6) for o in case["outputs"]))
         self.assertEqual(len(ratios), 1, ratios)
+
+    def test_the_report_is_that_of_one_thread_with_any_number(self):
+        a = attention(B=3, Sq=120, Sk=150)
+        a.o[1, 2:, 60:] += 0.05  # the diagnosis is that of the first head with a failure
+        file = self.write(**case_of(a))
+        reports = set()
+        for threads in "1", "2", "3", "9":
+            result = subprocess.run([self.program, "verify", file, "--json", "--rows=16"], capture_output=True,
+                                    text=True, timeout=make_dump.TIMEOUT,
+                                    env=dict(os.environ, OMP_NUM_THREADS=threads, OMP_WAIT_POLICY="passive"))
+            self.assertEqual(result.returncode, 1, result.stderr)
+            reports.add(re.sub(r'"seconds": [^,]*,', "", result.stdout))
+        self.assertEqual(len(reports), 1, reports)
+
+    def test_of_several_malformed_heads_the_first_is_named(self):
+        a = attention(B=3, Sq=40)
+        k = stored(a.k, "float16")
+        k[1:, 1, 3, 5] = np.nan
+        file = self.write(**case_of(a, inputs=dict(q=stored(a.q, "float16"), k=k, v=stored(a.v, "float16"))))
+        for _ in range(5):
+            result = self.run_program("verify", file, "--rows=3")
+            self.assertEqual(result.returncode, 3)
+            self.assertRegex(result.stderr, r"\Aattest: [^\n]*/case/in/k holds NaN at \[0, 0, 3, 5\]; [^\n]*\n\Z")
+
+    def test_described_inputs_are_made_a_head_at_a_time(self):
+        heads, tokens, width = 64, 10000, 64
+        made = self.run_program("inputs", "attention", "--recipe", "constant_v", "--shape",
+                                f"Hq={heads},Hkv=2,Sq={tokens}", "--set", "causal=top_left", "--describe", "-o",
+                                self.path())
+        self.assertEqual(made.returncode, 0, made.stderr)
+        v = attest_inputs.Stream(1, "v")
+        with h5py.File(self.path(), "r+") as file:
+            o = file.create_dataset("constant_v/out/o", (1, heads, tokens, width), np.float16)
+            for h in range(heads):
+                o[0, h] = v.normals(h // (heads // 2) * tokens * width, width).astype(np.float16)
+        self.limit_memory(320 << 20)  # q alone takes 330 MB as doubles
+        result = self.run_program("verify", self.path(), "--rows=2")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
 
     def test_memory_is_that_of_one_head(self):
         heads, tokens, width = 16, 20000, 64

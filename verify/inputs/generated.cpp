@@ -11,6 +11,8 @@
 #include <numeric>
 
 #include "core/invalid_case.hpp"
+#include "verify/bounds/lanes.hpp"
+#include "verify/bounds/storage_grid.hpp"
 #include "verify/text.hpp"
 
 namespace attest {
@@ -25,6 +27,22 @@ void check_memory(const Tensor& tensor) {
   if (bytes <= most) return;
   throw InvalidCase("its values need " + number_text(bytes / 0x1p30, 3) + " GiB; this machine has " +
                     number_text(most / 0x1p30, 3));
+}
+
+/// Rounds all elements if none of them needs more care; else leaves them alone.
+ATTEST_VECTORISED
+bool round_within(std::span<double> row, DType dtype) {
+  constexpr int most_precision = 51;  // of a StorageGrid
+  if (format_of(dtype).precision > most_precision) return false;
+  const bounds::StorageGrid grid(dtype);
+  const double largest = format_of(dtype).max;
+  const Index count = std::ssize(row);
+  double* x = row.data();
+  Index within = 0;
+  for (Index n = 0; n < count; ++n) within += std::abs(x[n]) <= largest;
+  if (within < count) return false;
+  for (Index n = 0; n < count; ++n) x[n] = std::copysign(grid.round(x[n]), x[n]);
+  return true;
 }
 
 /// row(n, values) for every n below `count`, by all threads. Of several failures the first row's counts.
@@ -48,7 +66,7 @@ void for_rows(Index count, const Row& row) {
 
 void GeneratedTensor::stored_row(Index n, std::span<double> row) const {
   fill(n, row);
-  if (!dtype) return;
+  if (!dtype || round_within(row, *dtype)) return;
   for (double& x : row) {
     const double exact = x;
     x = round_to(exact, *dtype);
@@ -85,12 +103,18 @@ Tensor GeneratedTensor::part(const Selection& part) const {
       line += step * part[axis][rest % std::ssize(part[axis])];
       step *= shape[axis];
     }
-    double* to = tensor.values.data() + n * std::ssize(columns);
-    std::vector<double> row(width());
-    Index held = -1;
-    for (const Index column : columns) {
-      if (column / width() != held) stored_row(line * parts + (held = column / width()), row);
-      *to++ = row[column % width()];
+    const Index count = std::ssize(columns), all = width();
+    double* to = tensor.values.data() + n * count;
+    std::vector<double> row(all);
+    for (Index c = 0; c < count;) {
+      const Index held = columns[c] / all, first = held * all;
+      if (columns[c] == first && c + all <= count && columns[c + all - 1] == first + all - 1) {
+        stored_row(line * parts + held, {to + c, static_cast<std::size_t>(all)});
+        c += all;
+        continue;
+      }
+      stored_row(line * parts + held, row);
+      for (; c < count && columns[c] < first + all; ++c) to[c] = row[columns[c] - first];
     }
   });
   return tensor;

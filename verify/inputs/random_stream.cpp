@@ -1,10 +1,14 @@
 // Random numbers that can be had in any order, and the normal quantile.
 #include "verify/inputs/random_stream.hpp"
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cfloat>
 #include <cmath>
 #include <limits>
+
+#include "verify/bounds/lanes.hpp"
 
 namespace attest {
 namespace {
@@ -33,17 +37,28 @@ double logarithm(double x) {
   return exponent * 0.69314718055994530942 + 2 * s * polynomial(odd, s * s);
 }
 
-}  // namespace
-
 // Wichura, "Algorithm AS 241: the percentage points of the normal distribution", Applied Statistics 37
 // (1988), PPND16. Its third branch is for probabilities below 1.4e-11 and cannot be reached from 32 bits.
-double normal_quantile(std::uint32_t word) {
+constexpr double centre = 0.425;
+
+double less_half(std::uint32_t word) {
+  return (word + 0.5) * 0x1p-32 - 0.5;  // exact
+}
+
+/// For |q| <= centre.
+inline double central_quantile(double q) {
   static constexpr double a[] = {2.5090809287301226727e+3, 3.3430575583588128105e+4, 6.7265770927008700853e+4,
                                  4.5921953931549871457e+4, 1.3731693765509461125e+4, 1.9715909503065514427e+3,
                                  1.3314166789178437745e+2, 3.3871328727963666080e+0};
   static constexpr double b[] = {
       5.2264952788528545610e+3, 2.8729085735721942674e+4, 3.9307895800092710610e+4, 2.1213794301586595867e+4,
       5.3941960214247511077e+3, 6.8718700749205790830e+2, 4.2313330701600911252e+1, 1.0};
+  const double r = 0.180625 - q * q;
+  return q * polynomial(a, r) / polynomial(b, r);
+}
+
+/// For the others.
+double outer_quantile(double q) {
   static constexpr double c[] = {7.74545014278341407640e-4, 2.27238449892691845833e-2,
                                  2.41780725177450611770e-1, 1.27045825245236838258e+0,
                                  3.64784832476320460504e+0, 5.76949722146069140550e+0,
@@ -52,14 +67,27 @@ double normal_quantile(std::uint32_t word) {
                                  1.51986665636164571966e-2, 1.48103976427480074590e-1,
                                  6.89767334985100004550e-1, 1.67638483018380384940e+0,
                                  2.05319162663775882187e+0, 1.0};
-  const double q = (word + 0.5) * 0x1p-32 - 0.5;  // exact
-  const double size = std::abs(q);
-  if (size <= 0.425) {
-    const double r = 0.180625 - q * q;
-    return q * polynomial(a, r) / polynomial(b, r);
-  }
-  const double r = std::sqrt(-logarithm(0.5 - size)) - 1.6;
+  const double r = std::sqrt(-logarithm(0.5 - std::abs(q))) - 1.6;
   return std::copysign(polynomial(c, r) / polynomial(d, r), q);
+}
+
+/// q -> quantiles. Most are central: these several at a time, the others again one by one.
+ATTEST_VECTORISED
+void central_quantiles(const double* q, Index count, double* out) {
+  for (Index n = 0; n < count; ++n) out[n] = central_quantile(q[n]);
+}
+
+void quantiles(std::span<const double> q, double* out) {
+  central_quantiles(q.data(), std::ssize(q), out);
+  for (std::size_t n = 0; n < q.size(); ++n)
+    if (std::abs(q[n]) > centre) out[n] = outer_quantile(q[n]);
+}
+
+}  // namespace
+
+double normal_quantile(std::uint32_t word) {
+  const double q = less_half(word);
+  return std::abs(q) <= centre ? central_quantile(q) : outer_quantile(q);
 }
 
 RandomStream::RandomStream(std::uint64_t seed, std::string_view name)
@@ -80,7 +108,12 @@ void RandomStream::fill(Index first, std::span<double> out, Make make) const {
 }
 
 void RandomStream::normals(Index first, std::span<double> out) const {
-  fill(first, out, normal_quantile);
+  std::array<double, 256> q;
+  for (Index done = 0; done < std::ssize(out); done += std::ssize(q)) {
+    const std::span<double> some(q.data(), std::min(q.size(), out.size() - static_cast<std::size_t>(done)));
+    fill(first + done, some, less_half);
+    quantiles(some, out.data() + done);
+  }
 }
 
 void RandomStream::uniforms(Index first, std::span<double> out) const {

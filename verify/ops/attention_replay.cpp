@@ -7,14 +7,27 @@
 #include <utility>
 
 #include "ref/attention.hpp"
+#include "verify/bounds/lanes.hpp"
 #include "verify/bounds/storage_grid.hpp"
 
 namespace attest {
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
-constexpr Index rows_to_choose_from = 64, most_elements = Index{1} << 19;
+constexpr Index rows_to_choose_from = 64, least_to_choose_from = 8, most_elements = Index{1} << 19;
 constexpr double most_operations = 4e9;
+
+/// sum += factor x. Columns are independent: any number at a time gives the same bits.
+ATTEST_VECTORISED
+void add_scaled(double factor, const double* x, Index step, std::span<double> sum) {
+  const Index width = std::ssize(sum);
+  double* to = sum.data();
+  if (step == 1) {
+    for (Index e = 0; e < width; ++e) to[e] += factor * x[e];
+  } else {
+    for (Index e = 0; e < width; ++e) to[e] += factor * x[e * step];
+  }
+}
 
 /// Squared distance of what was dumped from what a replay says, in units of the predicted spread. A few wild
 /// elements do not decide.
@@ -70,24 +83,28 @@ class Rows {
                   .lse;
   }
 
-  /// What the roundings of the weights come to, per column.
-  std::vector<double> shift(const Row& row, const WeightStore& way) const {
+  /// What the roundings of the weights come to, per column, if they were stored in each of these ways.
+  std::vector<std::vector<double>> shifts(const Row& row, std::span<const WeightStore> ways) const {
+    constexpr Index together = 64;  // keys whose values stay in the cache while all ways read them
     const AttentionInputs& in = row.sequence->in;
-    const Index width = in.v_width(), step = in.v.stride(2), g = in.kv_head(row.h);
-    const std::vector<double> stored = way.stored(row.s, row.p, row.lse);
-    std::vector<double> sum(width);
-    double of_weights = 0;
-    for (Index j = 0; j < in.keys(); ++j) {
-      const double error = stored[j] - row.p[j];
-      if (error == 0) continue;
-      of_weights += error;
-      const double* v = &in.v(g, j, 0);
-      for (Index e = 0; e < width; ++e) sum[e] += error * v[e * step];
+    const Index keys = in.keys(), g = in.kv_head(row.h);
+    std::vector<std::vector<double>> stored, sums(ways.size(), std::vector<double>(in.v_width()));
+    for (const WeightStore& way : ways) stored.push_back(way.stored(row.s, row.p, row.lse));
+    for (Index first = 0; first < keys; first += together) {
+      for (std::size_t k = 0; k < ways.size(); ++k) {
+        for (Index j = first; j < std::min(first + together, keys); ++j) {
+          const double error = stored[k][j] - row.p[j];
+          if (error != 0) add_scaled(error, &in.v(g, j, 0), in.v.stride(2), sums[k]);
+        }
+      }
     }
-    if (contract_.row_sum_takes_stored_weights) {
-      for (Index e = 0; e < width; ++e) sum[e] = (sum[e] - of_weights * row.o[e]) / (1 + of_weights);
+    for (std::size_t k = 0; contract_.row_sum_takes_stored_weights && k < ways.size(); ++k) {
+      double of_weights = 0;
+      for (Index j = 0; j < keys; ++j) of_weights += stored[k][j] - row.p[j];
+      for (std::size_t e = 0; e < sums[k].size(); ++e)
+        sums[k][e] = (sums[k][e] - of_weights * row.o[e]) / (1 + of_weights);
     }
-    return sum;
+    return sums;
   }
 
  private:
@@ -114,35 +131,37 @@ std::vector<Row> spread_rows(const AttentionCase& attention, Index count) {
   return all;
 }
 
-/// The way that explains a sample of rows best, if any explains more than none. Every few rows the worse half
-/// of the ways is dropped.
-std::optional<WeightStore> best_way(const Rows& of_case, const AttentionCase& attention, const Expected& o,
-                                    const std::vector<WeightStore>& all) {
-  struct Way {
-    const WeightStore* store;  // null: no replay
-    double misfit;
-  };
-  std::vector<Way> left = {{nullptr, 0}};
-  for (const WeightStore& store : all) left.push_back({&store, 0});
-  std::vector<Row> rows = spread_rows(attention, rows_to_choose_from);
-  // Far apart, so that the first of them are not all of the first rows of a triangle.
-  const std::size_t count = rows.size(), few = 8;
-  for (std::size_t part = 0; part < few; ++part) {
-    for (std::size_t n = part; n < count; n += few) {
+/// The way that explains rows best, if any explains more than none. After every eighth of the rows the worse
+/// half of the ways is dropped. Fills the rows.
+std::optional<WeightStore> best_way(const Rows& of_case, const Expected& o, std::vector<Row>& rows,
+                                    std::vector<WeightStore> ways) {
+  std::vector<double> misfits(ways.size());
+  double misfit_of_none = 0;
+  constexpr std::size_t parts = 8;
+  for (std::size_t part = 0; part < parts; ++part) {
+    // Far apart: those at the top of a triangle have too few keys to tell tiles from each other.
+    for (std::size_t n = part; n < rows.size(); n += parts) {
       Row& row = rows[n];
       of_case.fill(row);
       if (row.lse == -infinity) continue;
-      for (Way& way : left) {
-        const std::vector<double> shift =
-            way.store ? of_case.shift(row, *way.store) : std::vector<double>(row.o.size());
-        for (Index e = 0; e < static_cast<Index>(shift.size()); ++e)
-          way.misfit += misfit(o, of_case.at(row, e), shift[e]);
+      const std::vector<std::vector<double>> shifts = of_case.shifts(row, ways);
+      for (Index e = 0; e < std::ssize(row.o); ++e) {
+        const Index at = of_case.at(row, e);
+        misfit_of_none += misfit(o, at, 0);
+        for (std::size_t k = 0; k < ways.size(); ++k) misfits[k] += misfit(o, at, shifts[k][e]);
       }
     }
-    std::ranges::stable_sort(left, {}, &Way::misfit);
-    left.resize(std::max<std::size_t>(2, (left.size() + 1) / 2));
+    std::vector<double> ascending = misfits;
+    std::ranges::sort(ascending);
+    const double most = ascending[(ascending.size() - 1) / 2];
+    std::size_t kept = 0;
+    for (std::size_t k = 0; k < ways.size(); ++k) {
+      if (misfits[k] <= most) ways[kept] = ways[k], misfits[kept++] = misfits[k];
+    }
+    ways.resize(kept, ways.front()), misfits.resize(kept);
   }
-  return left.front().store ? std::optional(*left.front().store) : std::nullopt;
+  const auto best = std::ranges::min_element(misfits) - misfits.begin();
+  return misfits[best] < misfit_of_none ? std::optional(ways[best]) : std::nullopt;
 }
 
 }  // namespace
@@ -194,23 +213,27 @@ std::optional<WeightStore> replay_weights(const AttentionCase& attention, const 
   const Rows of_case(attention, contract, o);
   const Index width = std::max<Index>(1, o.dumped->shape.back());
 
-  const std::optional<WeightStore> best = best_way(of_case, attention, o, ways(contract.p_dtype));
-  if (!best) return {};
-
   double keys = 1;
   for (const Sequence& s : attention.sequences) keys = std::max(keys, static_cast<double>(s.in.keys()));
-  const double affordable = most_operations / (keys * static_cast<double>(width));
-  std::vector<Row> rows =
-      spread_rows(attention, std::min(most_elements / width, static_cast<Index>(affordable)));
+  const Index affordable = static_cast<Index>(most_operations / (keys * static_cast<double>(width)));
+
+  const std::vector<WeightStore> all = ways(contract.p_dtype);
+  std::vector<Row> rows = spread_rows(
+      attention, std::clamp(affordable / 2 / std::ssize(all), least_to_choose_from, rows_to_choose_from));
+  const std::optional<WeightStore> best = best_way(of_case, o, rows, all);
+  if (!best) return {};
+
+  std::vector<Row> more = spread_rows(attention, std::min(most_elements / width, affordable));
+  if (more.size() != rows.size()) rows = std::move(more);  // else they are the same, and known
   Replay replay{best->text(), 0, {}};
   replay.shift.assign(o.value.size(), std::numeric_limits<double>::quiet_NaN());
   const Index count = static_cast<Index>(rows.size());
 #pragma omp parallel for schedule(dynamic, 4)
   for (Index n = 0; n < count; ++n) {
-    Row row = rows[n];
-    of_case.fill(row);
+    Row row = std::move(rows[n]);
+    if (row.s.empty()) of_case.fill(row);
     if (row.lse == -infinity) continue;
-    const std::vector<double> shift = of_case.shift(row, *best);
+    const std::vector<double> shift = of_case.shifts(row, {&*best, 1}).front();
     for (Index e = 0; e < static_cast<Index>(shift.size()); ++e) replay.shift[of_case.at(row, e)] = shift[e];
   }
   o.replays.push_back(std::move(replay));
