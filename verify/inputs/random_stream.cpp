@@ -57,8 +57,8 @@ inline double central_quantile(double q) {
   return q * polynomial(a, r) / polynomial(b, r);
 }
 
-/// For the others.
-double outer_quantile(double q) {
+/// For the others: from the root of -ln(1/2 - |q|).
+inline double outer_quantile(double q, double root) {
   static constexpr double c[] = {7.74545014278341407640e-4, 2.27238449892691845833e-2,
                                  2.41780725177450611770e-1, 1.27045825245236838258e+0,
                                  3.64784832476320460504e+0, 5.76949722146069140550e+0,
@@ -67,27 +67,74 @@ double outer_quantile(double q) {
                                  1.51986665636164571966e-2, 1.48103976427480074590e-1,
                                  6.89767334985100004550e-1, 1.67638483018380384940e+0,
                                  2.05319162663775882187e+0, 1.0};
-  const double r = std::sqrt(-logarithm(0.5 - std::abs(q))) - 1.6;
+  const double r = root - 1.6;
   return std::copysign(polynomial(c, r) / polynomial(d, r), q);
 }
 
-/// q -> quantiles. Most are central: these several at a time, the others again one by one.
+inline double log_of_tail(double q) {
+  return -logarithm(0.5 - std::abs(q));
+}
+
+// The same for many: several at a time. Most are central; the others are set apart, so that they need no
+// branches.
+constexpr Index together = 256;
+using Numbers = std::array<double, together>;
+
 ATTEST_VECTORISED
 void central_quantiles(const double* q, Index count, double* out) {
   for (Index n = 0; n < count; ++n) out[n] = central_quantile(q[n]);
 }
+ATTEST_VECTORISED
+void logs_of_tails(const double* q, Index count, double* out) {
+  for (Index n = 0; n < count; ++n) out[n] = log_of_tail(q[n]);
+}
+ATTEST_VECTORISED
+void outer_quantiles(const double* q, const double* root, Index count, double* out) {
+  for (Index n = 0; n < count; ++n) out[n] = outer_quantile(q[n], root[n]);
+}
 
-void quantiles(std::span<const double> q, double* out) {
-  central_quantiles(q.data(), std::ssize(q), out);
-  for (std::size_t n = 0; n < q.size(); ++n)
-    if (std::abs(q[n]) > centre) out[n] = outer_quantile(q[n]);
+/// count: at most `together`.
+void quantiles(const double* q, Index count, double* out) {
+  central_quantiles(q, count, out);
+  Numbers outer, root;
+  std::array<Index, together> place;
+  Index outers = 0;
+  for (Index n = 0; n < count; ++n) {
+    place[outers] = n, outer[outers] = q[n];
+    outers += std::abs(q[n]) > centre;
+  }
+  logs_of_tails(outer.data(), outers, root.data());
+  for (Index n = 0; n < outers; ++n) root[n] = std::sqrt(root[n]);
+  outer_quantiles(outer.data(), root.data(), outers, outer.data());
+  for (Index n = 0; n < outers; ++n) out[place[n]] = outer[n];
+}
+
+/// philox() of blocks first, first + 1, ..., four words each.
+ATTEST_VECTORISED
+void philox_blocks(Index first, Index count, std::uint32_t name, PhiloxKey key, std::uint32_t* out) {
+  constexpr Index most = together / 4 + 1;
+  std::array<std::uint32_t, most> c0, c1, c2, c3;
+  for (Index n = 0; n < count; ++n) {
+    const auto bits = static_cast<std::uint64_t>(first + n);
+    c0[n] = static_cast<std::uint32_t>(bits), c1[n] = static_cast<std::uint32_t>(bits >> 32);
+    c2[n] = name, c3[n] = 0;
+  }
+  for (int round = 0; round < philox_rounds; ++round) {
+    for (Index n = 0; n < count; ++n) {
+      const PhiloxCounter c = philox_round({c0[n], c1[n], c2[n], c3[n]}, key);
+      c0[n] = c[0], c1[n] = c[1], c2[n] = c[2], c3[n] = c[3];
+    }
+    key = next_key(key);
+  }
+  for (Index n = 0; n < count; ++n)
+    out[4 * n] = c0[n], out[4 * n + 1] = c1[n], out[4 * n + 2] = c2[n], out[4 * n + 3] = c3[n];
 }
 
 }  // namespace
 
 double normal_quantile(std::uint32_t word) {
   const double q = less_half(word);
-  return std::abs(q) <= centre ? central_quantile(q) : outer_quantile(q);
+  return std::abs(q) <= centre ? central_quantile(q) : outer_quantile(q, std::sqrt(log_of_tail(q)));
 }
 
 RandomStream::RandomStream(std::uint64_t seed, std::string_view name)
@@ -95,29 +142,28 @@ RandomStream::RandomStream(std::uint64_t seed, std::string_view name)
   for (const char c : name) name_ = (name_ ^ static_cast<unsigned char>(c)) * 16777619;  // FNV-1a
 }
 
-template <class Make>
-void RandomStream::fill(Index first, std::span<double> out, Make make) const {
-  Index n = first;
-  const Index last = first + std::ssize(out);
-  double* to = out.data();
-  while (n < last && n % 4 != 0) *to++ = make(word(n++));
-  for (; n + 4 <= last; n += 4) {
-    for (const std::uint32_t w : block(n / 4)) *to++ = make(w);
+template <class Take>
+void RandomStream::for_words(Index first, std::span<double> out, Take take) const {
+  std::array<std::uint32_t, together + 4> words;
+  for (Index done = 0; done < std::ssize(out); done += together) {
+    const Index at = first + done, count = std::min(together, std::ssize(out) - done), skipped = at % 4;
+    philox_blocks(at / 4, (skipped + count + 3) / 4, name_, key_, words.data());
+    take(words.data() + skipped, count, out.data() + done);
   }
-  while (n < last) *to++ = make(word(n++));
 }
 
 void RandomStream::normals(Index first, std::span<double> out) const {
-  std::array<double, 256> q;
-  for (Index done = 0; done < std::ssize(out); done += std::ssize(q)) {
-    const std::span<double> some(q.data(), std::min(q.size(), out.size() - static_cast<std::size_t>(done)));
-    fill(first + done, some, less_half);
-    quantiles(some, out.data() + done);
-  }
+  for_words(first, out, [](const std::uint32_t* words, Index count, double* to) {
+    Numbers q;
+    for (Index n = 0; n < count; ++n) q[n] = less_half(words[n]);
+    quantiles(q.data(), count, to);
+  });
 }
 
 void RandomStream::uniforms(Index first, std::span<double> out) const {
-  fill(first, out, [](std::uint32_t w) { return (w + 0.5) * 0x1p-32; });
+  for_words(first, out, [](const std::uint32_t* words, Index count, double* to) {
+    for (Index n = 0; n < count; ++n) to[n] = (words[n] + 0.5) * 0x1p-32;
+  });
 }
 
 }  // namespace attest

@@ -37,8 +37,8 @@ class RandomStream {
     const auto bits = static_cast<std::uint64_t>(n);
     return philox({static_cast<std::uint32_t>(bits), static_cast<std::uint32_t>(bits >> 32), name_, 0}, key_);
   }
-  template <class Make>
-  void fill(Index first, std::span<double> out, Make make) const;
+  template <class Take>
+  void for_words(Index first, std::span<double> out, Take take) const;
 
   PhiloxKey key_;
   std::uint32_t name_;
