@@ -76,6 +76,21 @@ TEST_CASE("the rows of a sample are in order, one in each stretch, and others wi
   CHECK_FALSE(RowSample::of(find_op(c), with_output, {}));  // small
 }
 
+TEST_CASE("what a minute allows counts what a head takes before its first row") {
+  const auto judged = [](Index batch, Index heads, Index kv_heads) {
+    const auto tensor = [&](Index h) { return Tensor{"float16", DType::float16, {batch, h, 51200, 64}, {}}; };
+    Case c;
+    c.op = "attention";
+    c.in = {{"q", tensor(heads)}, {"k", tensor(kv_heads)}, {"v", tensor(kv_heads)}};
+    c.out = {{"o", tensor(heads)}};
+    return RowSample::of(find_op(c), c, {})->text();
+  };
+  // 3e10 = 51200 (64 + 64) (heads N + 12 kv_heads)
+  CHECK(judged(1, 32, 8).starts_with("judged: 140 of 51200 rows in each of 32 heads"));
+  CHECK(judged(8, 32, 32).starts_with("judged: 5 of 51200 rows in each of 256 heads"));
+  CHECK(judged(64, 32, 32).starts_with("judged: 2 of 51200 rows"));  // the least
+}
+
 TEST_CASE("a row has the ratios that it has in the whole case, whatever the features") {
   for (Setup setup : setups_with_features(DType::float16)) {
     const Case c = dump_of(setup, plain(setup.element), true, {"o", "lse", "dq"});
