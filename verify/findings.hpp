@@ -1,11 +1,13 @@
 // What comparing a case with its expected values found, and the verdict on it.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "verify/case.hpp"
+#include "verify/picture.hpp"
 #include "verify/statistics.hpp"
 
 namespace attest {
@@ -39,7 +41,8 @@ struct OutputFindings {
   std::string stored_operands;  // how the kernel seems to have stored P and dS; empty if that is unknown
   double predicted = 0;         // share of the elements that this predicts to the last bit
   ErrorProfile profile;
-  std::vector<Growth> growth;  // empty without a baseline
+  std::vector<Growth> growth;      // empty without a baseline
+  std::optional<Picture> picture;  // only if it was asked for
 };
 
 /// Why a verdict is what it is, in words.

@@ -9,6 +9,7 @@
 #include "verify/diagnose.hpp"
 #include "verify/digest.hpp"
 #include "verify/judge.hpp"
+#include "verify/picture_maker.hpp"
 #include "verify/region.hpp"
 
 namespace attest {
@@ -25,13 +26,19 @@ std::string place_of_failures(const Op& op, const Case& c, const Expected& expec
   return is_empty ? "" : region.text();
 }
 
-}  // namespace
-
-CaseFindings verify_case(const Case& c, Progress& progress) {
-  return verify_case(find_op(c), c, progress);
+Picture picture_of(const Op& op, const Case& c, const Expected& expected) {
+  PictureMaker maker(op, output_axes(op, c, expected.output));
+  for (Index at = 0; at < expected.dumped->size(); ++at) maker.add(expected, at, at);
+  return maker.take();
 }
 
-CaseFindings verify_case(const Op& op, const Case& c, Progress& progress) {
+}  // namespace
+
+CaseFindings verify_case(const Case& c, Progress& progress, bool draws) {
+  return verify_case(find_op(c), c, progress, draws);
+}
+
+CaseFindings verify_case(const Op& op, const Case& c, Progress& progress, bool draws) {
   check_ports(op, c);
   const std::unique_ptr<Problem> problem = op.read(c);
   const std::vector<Expected> expected = problem->expect([&](double done) { progress.advance(done); });
@@ -48,6 +55,7 @@ CaseFindings verify_case(const Op& op, const Case& c, Progress& progress) {
   for (const Expected& e : expected) {
     findings.outputs.push_back(compare(e));
     findings.outputs.back().where = place_of_failures(op, c, e);
+    if (draws) findings.outputs.back().picture = picture_of(op, c, e);
   }
   std::vector<Decoy> answers = problem->decoys(expected);
   judge(findings, expected, answers);

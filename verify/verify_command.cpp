@@ -19,8 +19,9 @@
 namespace attest {
 namespace {
 
-CaseFindings judge(const Dump& dump, const Listing& listing, const std::string& name, const RowsWanted& rows,
+CaseFindings judge(const Dump& dump, const Listing& listing, const std::string& name, const Options& options,
                    Progress& progress) {
+  const bool draws = !options.html.empty();
   CaseFindings findings;
   findings.file = listing.file;
   findings.name = name;
@@ -32,13 +33,13 @@ CaseFindings judge(const Dump& dump, const Listing& listing, const std::string& 
       ~LineAway() { line.clear(); }
     } line_away{progress};
     c = dump.read(name, Dump::Contents::headers);
-    if (const auto sample = RowSample::of(find_op(c), c, rows)) {
+    if (const auto sample = RowSample::of(find_op(c), c, options.rows)) {
       const auto read = [&](const Dump::Parts& parts) { return dump.read(name, parts); };
-      findings = verify_rows(c, *sample, read, progress);
+      findings = verify_rows(c, *sample, read, progress, draws);
       return;
     }
     c = dump.read(name);
-    findings = verify_case(c, progress);
+    findings = verify_case(c, progress, draws);
   });
   if (!judged) {
     findings.op = c.op;
@@ -97,7 +98,7 @@ class Run {
     }
     for (const std::string& name : listing.names) {
       progress_.begin_case(name, index_++, count_);
-      run_.cases.push_back(judge(*dump, listing, name, options_.rows, progress_));
+      run_.cases.push_back(judge(*dump, listing, name, options_, progress_));
       if (baseline) baseline->hold(run_.cases.back());
     }
     if (!baseline || !options_.globs.empty()) return;
@@ -138,10 +139,11 @@ int verify(const Options& options) {
     if (!baseline) return exit_status(Verdict::invalid);
   }
   Run run(options);
-  run.judge_all(baseline ? &*baseline : nullptr, has_json_file(options) || !options.junit.empty());
+  run.judge_all(baseline ? &*baseline : nullptr, has_report_file(options));
   const RunFindings& findings = run.findings();
   if (has_json_file(options)) write_whole(options.json, json_of_run(findings, ATTEST_VERSION));
   if (!options.junit.empty()) write_whole(options.junit, junit_of_run(findings, ATTEST_VERSION));
+  if (!options.html.empty()) write_whole(options.html, html_of_run(findings, ATTEST_VERSION));
   run.output().print(options.json == "-" ? json_of_run(findings, ATTEST_VERSION) : run.summary());
   return run.output().status(exit_status(findings.verdict()));
 }

@@ -8,6 +8,7 @@
 #include "verify/diagnose.hpp"
 #include "verify/digest.hpp"
 #include "verify/judge.hpp"
+#include "verify/picture_maker.hpp"
 #include "verify/region.hpp"
 #include "verify/verify_case.hpp"
 
@@ -67,6 +68,10 @@ class Joined {
     found.where = found.beyond > 0 ? region.text() : "";
   }
 
+  void draw(PictureMaker& maker, const Expected& all) const {
+    for (Index at = 0; at < size(); ++at) maker.add(all, at, places_[at]);
+  }
+
  private:
   static constexpr std::vector<double> Expected::*vectors[] = {&Expected::value,    &Expected::value_error,
                                                                &Expected::rigorous, &Expected::probable,
@@ -93,7 +98,8 @@ bool has_failure(std::span<const Expected> expected) {
 
 }  // namespace
 
-CaseFindings verify_rows(const Case& c, const RowSample& sample, const PartReader& read, Progress& progress) {
+CaseFindings verify_rows(const Case& c, const RowSample& sample, const PartReader& read, Progress& progress,
+                         bool draws) {
   const Op& op = find_op(c);
   check_ports(op, c);
   CaseFindings findings;
@@ -141,7 +147,12 @@ CaseFindings verify_rows(const Case& c, const RowSample& sample, const PartReade
   for (const std::string& name : order) {
     expected.push_back(joined.at(name).take());
     findings.outputs.push_back(compare(expected.back()));
-    joined.at(name).place(findings.outputs.back(), expected.back(), output_axes(op, c, name));
+    const std::vector<Axis> axes = output_axes(op, c, name);
+    joined.at(name).place(findings.outputs.back(), expected.back(), axes);
+    if (!draws) continue;
+    PictureMaker maker(op, axes);
+    joined.at(name).draw(maker, expected.back());
+    findings.outputs.back().picture = maker.take();
   }
   findings.inputs = inputs.text();
   judge(findings, expected, answers);
