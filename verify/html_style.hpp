@@ -38,7 +38,7 @@ table { border-collapse: collapse; width: 100%; margin: 1.5rem 0; font-variant-n
 th, td { text-align: left; vertical-align: top; padding: .45rem 1rem .45rem 0; border-bottom: 1px solid var(--line); font-weight: 400; }
 th:last-child, td:last-child { padding-right: 0; }
 tbody th[scope="rowgroup"] { padding-top: 1.5rem; color: var(--soft); font-size: .875rem; }
-td { overflow-wrap: normal; } td span { white-space: nowrap; margin-right: .75rem; }
+th, td { overflow-wrap: normal; } th a { overflow-wrap: anywhere; } td span { white-space: nowrap; margin-right: .75rem; }
 td small, th small { display: block; color: var(--soft); font-size: .8125rem; }
 td.small { padding-bottom: 0; white-space: nowrap; } td svg { display: inline-block; margin: .2rem 1rem .3rem 0; vertical-align: top; }
 dl { display: grid; grid-template-columns: 7rem 1fr; gap: .5rem 1rem; margin: 1rem 0; }
@@ -46,7 +46,7 @@ dt { padding-top: .1rem; } dd { margin: 0; } dd ul, dd ol { margin: 0; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1.5rem 2rem; margin: 1rem 0; }
 figure { margin: 0; width: min-content; min-width: 15rem; break-inside: avoid; }
 figcaption { margin-top: .25rem; line-height: 1.4; }
-svg { display: block; max-width: 100%; height: auto; }
+svg { display: block; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--soft); font-variant-numeric: tabular-nums; }
 .middle { text-anchor: middle; } .end { text-anchor: end; }
 .cells { fill: none; stroke-width: 1; shape-rendering: crispEdges; }

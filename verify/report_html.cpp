@@ -118,7 +118,9 @@ std::string facts(const CaseFindings& c) {
 std::string statistic_html(const OutputFindings& o, const std::string& name) {
   const auto x = std::ranges::find(o.statistics, name, &Statistic::name);
   if (x == o.statistics.end()) return "";
-  const std::string value = number_text(x->value, 3);
+  std::string value = number_text(x->value, 3);
+  for (std::size_t at = 0; (at = value.find('-', at)) != value.npos;)
+    value.replace(at, 1, "−");  // which breaks no line
   return (x->exceeds() ? verdict_html(Verdict::fail, value) : value) + "<small>" +
          (std::isfinite(x->limit) ? "limit " + number_text(x->limit, 3) : "no limit") + "</small>";
 }
@@ -165,8 +167,8 @@ std::string output_row(const OutputFindings& o) {
     histogram = small_svg_of(o.picture->histogram, alternative(o, o.picture->histogram));
   return "<tr><th scope=\"row\">" + markup_text(o.name) + "<small>" + markup_text(shape_text(o)) +
          "</small></th><td>" + (o.verdict == Verdict::pass ? ratio : verdict_html(o.verdict, ratio)) +
-         "</td><td>" + statistic_html(o, "spread") + "</td><td>" + statistic_html(o, "gain") + "</td><td>" +
-         map + "</td><td>" + histogram + "</td></tr>\n";
+         "</td><td>" + statistic_html(o, "spread") + "</td><td>" + statistic_html(o, "gain") +
+         "</td><td class=\"small\">" + map + histogram + "</td></tr>\n";
 }
 
 std::string outputs_table(const CaseFindings& c) {
