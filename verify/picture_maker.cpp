@@ -6,6 +6,7 @@
 #include <limits>
 #include <numeric>
 
+#include "verify/axis_names.hpp"
 #include "verify/compare.hpp"
 
 namespace attest {
@@ -13,41 +14,9 @@ namespace {
 
 constexpr Index most_cells = 64;  // along each side of a map
 
-/// Rows are told apart where an op has queries and keys.
-bool has_keys(const Op& op) {
-  return std::ranges::any_of(op.inputs,
-                             [](const Port& port) { return port.extents.find("Sk") != port.extents.npos; });
-}
-
-std::string name_of(const Op& op, const std::vector<Axis>& axes, std::size_t axis) {
-  switch (axes[axis].kind) {
-    case AxisKind::column:
-      return "column";
-    case AxisKind::copy:
-      return "copy";
-    case AxisKind::key:
-      return "key row";
-    case AxisKind::row:
-      return has_keys(op) ? "query row" : "row";
-    case AxisKind::head:
-      return "head";
-    case AxisKind::batch:
-      return "batch entry";
-    case AxisKind::unknown:
-      return "index of axis " + std::to_string(axis);
-  }
-  return {};
-}
-
-std::string plural(const std::string& name) {
-  if (name == "batch entry") return "batch entries";
-  if (name == "copy") return "copies";
-  return name.starts_with("index") ? "indices" + name.substr(5) : name + "s";
-}
-
 /// "8 heads"
 std::string count_text(const Op& op, const std::vector<Axis>& axes, std::size_t axis) {
-  const std::string name = name_of(op, axes, axis);
+  const std::string name = axis_name(op, axes, axis);
   const Index extent = axes[axis].extent;
   return std::to_string(extent) + " " + (extent == 1 ? name : plural(name));
 }
@@ -62,7 +31,7 @@ MapAxis map_axis(const Op& op, const std::vector<Axis>& axes, const std::vector<
   result.extent = size_of(axes, side);
   while (result.cells() > most_cells) result.per_cell *= 2;
   if (side.empty()) return result;
-  result.name = name_of(op, axes, side.front());
+  result.name = axis_name(op, axes, side.front());
   result.group = result.extent / axes[side.front()].extent;
   result.names = plural(result.name);
   for (auto axis = side.begin() + 1; axis != side.end(); ++axis)

@@ -2,6 +2,7 @@
 // docs/html_report.md.
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "verify/html_style.hpp"
 #include "verify/report.hpp"
@@ -99,6 +100,27 @@ std::string list_html(const std::vector<std::string>& texts) {
   return html.empty() ? "" : "<ul>" + html + "</ul>";
 }
 
+/// Of each output how far errors of its parts spread, and the first few parts that are beyond their limits.
+std::string parts_html(const CaseFindings& c) {
+  constexpr std::size_t most = 4;
+  std::vector<std::string> texts;
+  for (const OutputFindings& o : c.outputs) {
+    std::string ranges;
+    std::vector<std::string> beyond;
+    for (const SpreadByRegion& axis : o.regions) {
+      if (axis.regions.empty()) continue;
+      ranges += (ranges.empty() ? o.name + ": " : ", ") + range_text(axis);
+      std::ranges::move(sentences_of(axis), std::back_inserter(beyond));
+    }
+    if (!ranges.empty()) texts.push_back(ranges);
+    for (std::size_t n = 0; n < std::min(beyond.size(), most); ++n)
+      texts.push_back(o.name + ", " + beyond[n]);
+    if (beyond.size() > most)
+      texts.push_back(o.name + ": so do " + std::to_string(beyond.size() - most) + " more parts");
+  }
+  return list_html(texts);
+}
+
 std::string facts(const CaseFindings& c) {
   std::string causes, about;
   for (const DiagnosisEntry& d : c.diagnosis)
@@ -106,11 +128,11 @@ std::string facts(const CaseFindings& c) {
                                 number_text(d.confidence, 2) + "): " + markup_text(d.evidence) + "</span>");
   for (const auto& [key, value] : c.about)
     about += (about.empty() ? "" : "<br/>") + markup_text(key + ": " + attribute_text(value));
-  const std::string html = entry("contract", markup_text(c.contract)) +
-                           entry("judged", markup_text(c.judged)) +
-                           entry("diagnosis", causes.empty() ? "" : "<ol>" + causes + "</ol>") +
-                           entry("why inconclusive", list_html(c.reasons)) +
-                           entry("remarks", list_html(c.remarks)) + entry("about", about);
+  const std::string html =
+      entry("contract", markup_text(c.contract)) + entry("judged", markup_text(c.judged)) +
+      entry("diagnosis", causes.empty() ? "" : "<ol>" + causes + "</ol>") +
+      entry("why inconclusive", list_html(c.reasons)) + entry("remarks", list_html(c.remarks)) +
+      entry("spread of parts", parts_html(c)) + entry("about", about);
   return html.empty() ? "" : "<dl>\n" + html + "</dl>\n";
 }
 

@@ -1,6 +1,7 @@
 // What findings mean, in sentences.
 #include "verify/sentences.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "verify/text.hpp"
@@ -48,6 +49,23 @@ std::string sentence_of(const Statistic& x) {
            " is the limit";
   return "values are " + number_text(std::abs(x.value), 3) + " of themselves too " +
          (x.value > 0 ? "large" : "small") + "; " + limit + " is the limit";
+}
+
+std::vector<std::string> sentences_of(const SpreadByRegion& axis) {
+  std::vector<std::string> sentences;
+  for (const RegionSpread& x : axis.regions) {
+    if (!x.exceeds()) continue;
+    const bool is_one = x.first == x.last;
+    sentences.push_back((is_one ? axis.name : axis.names) + " " + std::to_string(x.first) +
+                        (is_one ? "" : ".." + std::to_string(x.last)) + ": " +
+                        sentence_of(Statistic{"spread", x.spread, x.limit}));
+  }
+  return sentences;
+}
+
+std::string range_text(const SpreadByRegion& axis) {
+  const auto [least, largest] = std::ranges::minmax(axis.regions, {}, &RegionSpread::spread);
+  return "by " + axis.name + " " + number_text(least.spread, 3) + " to " + number_text(largest.spread, 3);
 }
 
 std::string sentence_of(const Growth& x) {

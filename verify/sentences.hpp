@@ -22,6 +22,12 @@ std::string worst_sentence(const OutputFindings& o);
 /// "errors spread 1.28 times as far as the contract explains; 1.09 is the limit"
 std::string sentence_of(const Statistic& x);
 
+/// "query rows 64..127: errors spread 1.28 times ..." of each region beyond its limit.
+std::vector<std::string> sentences_of(const SpreadByRegion& axis);
+
+/// "by head 0.61 to 0.68": the least and the largest.
+std::string range_text(const SpreadByRegion& axis);
+
 /// "error grew: spread 0.94, 0.83 in the baseline; 0.86 is the limit"
 std::string sentence_of(const Growth& x);
 

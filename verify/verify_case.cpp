@@ -11,6 +11,7 @@
 #include "verify/judge.hpp"
 #include "verify/picture_maker.hpp"
 #include "verify/region.hpp"
+#include "verify/region_statistics.hpp"
 
 namespace attest {
 namespace {
@@ -34,11 +35,11 @@ Picture picture_of(const Op& op, const Case& c, const Expected& expected) {
 
 }  // namespace
 
-CaseFindings verify_case(const Case& c, Progress& progress, bool draws) {
-  return verify_case(find_op(c), c, progress, draws);
+CaseFindings verify_case(const Case& c, Progress& progress, const Shown& shown) {
+  return verify_case(find_op(c), c, progress, shown);
 }
 
-CaseFindings verify_case(const Op& op, const Case& c, Progress& progress, bool draws) {
+CaseFindings verify_case(const Op& op, const Case& c, Progress& progress, const Shown& shown) {
   check_ports(op, c);
   const std::unique_ptr<Problem> problem = op.read(c);
   const std::vector<Expected> expected = problem->expect([&](double done) { progress.advance(done); });
@@ -55,7 +56,9 @@ CaseFindings verify_case(const Op& op, const Case& c, Progress& progress, bool d
   for (const Expected& e : expected) {
     findings.outputs.push_back(compare(e));
     findings.outputs.back().where = place_of_failures(op, c, e);
-    if (draws) findings.outputs.back().picture = picture_of(op, c, e);
+    if (shown.pictures) findings.outputs.back().picture = picture_of(op, c, e);
+    if (shown.regions)
+      findings.outputs.back().regions = spread_by_region(op, output_axes(op, c, e.output), e);
   }
   std::vector<Decoy> answers = problem->decoys(expected);
   judge(findings, expected, answers);

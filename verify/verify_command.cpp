@@ -21,7 +21,7 @@ namespace {
 
 CaseFindings judge(const Dump& dump, const Listing& listing, const std::string& name, const Options& options,
                    Progress& progress) {
-  const bool draws = !options.html.empty();
+  const Shown shown{!options.json.empty() || !options.html.empty(), !options.html.empty()};
   CaseFindings findings;
   findings.file = listing.file;
   findings.name = name;
@@ -35,11 +35,11 @@ CaseFindings judge(const Dump& dump, const Listing& listing, const std::string& 
     c = dump.read(name, Dump::Contents::headers);
     if (const auto sample = RowSample::of(find_op(c), c, options.rows)) {
       const auto read = [&](const Dump::Parts& parts) { return dump.read(name, parts); };
-      findings = verify_rows(c, *sample, read, progress, draws);
+      findings = verify_rows(c, *sample, read, progress, shown);
       return;
     }
     c = dump.read(name);
-    findings = verify_case(c, progress, draws);
+    findings = verify_case(c, progress, shown);
   });
   if (!judged) {
     findings.op = c.op;

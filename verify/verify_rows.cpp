@@ -10,6 +10,7 @@
 #include "verify/judge.hpp"
 #include "verify/picture_maker.hpp"
 #include "verify/region.hpp"
+#include "verify/region_statistics.hpp"
 #include "verify/verify_case.hpp"
 
 namespace attest {
@@ -68,9 +69,13 @@ class Joined {
     found.where = found.beyond > 0 ? region.text() : "";
   }
 
-  void draw(PictureMaker& maker, const Expected& all) const {
+  Picture picture(const Op& op, const std::vector<Axis>& axes, const Expected& all) const {
+    PictureMaker maker(op, axes);
     for (Index at = 0; at < size(); ++at) maker.add(all, at, places_[at]);
+    return maker.take();
   }
+
+  const std::vector<Index>& places() const { return places_; }
 
  private:
   static constexpr std::vector<double> Expected::*vectors[] = {&Expected::value,    &Expected::value_error,
@@ -99,7 +104,7 @@ bool has_failure(std::span<const Expected> expected) {
 }  // namespace
 
 CaseFindings verify_rows(const Case& c, const RowSample& sample, const PartReader& read, Progress& progress,
-                         bool draws) {
+                         const Shown& shown) {
   const Op& op = find_op(c);
   check_ports(op, c);
   CaseFindings findings;
@@ -149,10 +154,9 @@ CaseFindings verify_rows(const Case& c, const RowSample& sample, const PartReade
     findings.outputs.push_back(compare(expected.back()));
     const std::vector<Axis> axes = output_axes(op, c, name);
     joined.at(name).place(findings.outputs.back(), expected.back(), axes);
-    if (!draws) continue;
-    PictureMaker maker(op, axes);
-    joined.at(name).draw(maker, expected.back());
-    findings.outputs.back().picture = maker.take();
+    if (shown.pictures) findings.outputs.back().picture = joined.at(name).picture(op, axes, expected.back());
+    if (shown.regions)
+      findings.outputs.back().regions = spread_by_region(op, axes, expected.back(), joined.at(name).places());
   }
   findings.inputs = inputs.text();
   judge(findings, expected, answers);

@@ -136,6 +136,23 @@ class Html(ProgramTest):
         self.assertIsNone(tree.find(".//path[@class='tile']"))
         self.assertNotIn("multiples of", text)
 
+    def test_a_head_whose_errors_spread_further_is_named(self):
+        def noisy(out):  # a unit in the last place more or less, at most
+            o = out["o"][0, 2]
+            direction = np.random.default_rng(2).choice([-np.inf, np.inf], o.shape).astype("f2")
+            out["o"][0, 2] = np.nextafter(o, direction)
+
+        for change, heads in (noisy, {2}), (lambda out: None, set()):
+            path = self.dump(change, Sq=200)
+            status, report = self.report(path)
+            regions = {axis["of"]: axis["regions"] for axis in report["cases"][0]["outputs"][0]["regions"]}
+            self.assertEqual([part["first"] for part in regions["heads"]], [0, 1, 2, 3])
+            self.assertEqual([part["last"] for part in regions["query rows"]][-2:], [191, 199])
+            self.assertEqual({part["first"] for part in regions["heads"] if part["spread"] > float(part["limit"])}, heads)
+            _, tree = self.page(path, status=status)
+            said = [item for item in map("".join, (li.itertext() for li in tree.iter("li"))) if "o, head" in item]
+            self.assertEqual([item[:9] for item in said], [f"o, head {head}" for head in heads])
+
     def test_special_values_and_rows_not_judged_have_a_class_of_their_own(self):
         def wrong(out):
             out["o"][0, 1, 7, 3] = np.nan
