@@ -54,9 +54,8 @@ def dump(path):
 def picture(report):
     """The first map with tiles, as a file of its own with the styles that it needs."""
     svg = next(x for x in re.findall(r"<svg.*?</svg>", report, re.DOTALL) if 'class="tile"' in x)
-    style = re.search(r"<style>(.*?)</style>", report, re.DOTALL).group(1)
-    used = "\n".join(line for line in style.splitlines() if not re.match(r"body|html|h\d|\* {", line))
-    return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(">", f"><style>{used}</style>", 1) + "\n"
+    style = re.search(r"<style>(.*?)</style>", report, re.DOTALL).group(1)  # that of pictures comes first
+    return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(">", f"><style>{style}</style>", 1) + "\n"
 
 
 def main():

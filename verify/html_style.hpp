@@ -5,7 +5,7 @@ namespace attest {
 
 // Below the bound blue, beyond it orange to brown: lightness falls (by night: rises) from step to step, so
 // that the order survives without colour.
-inline constexpr const char* html_style = R"(
+inline constexpr const char* picture_style = R"(
 :root {
   color-scheme: light dark;
   --page: #ffffff; --ink: #1b1f24; --soft: #5b636c; --line: #dde1e5; --link: #1a5fb4;
@@ -19,6 +19,22 @@ inline constexpr const char* html_style = R"(
     --r0: #1f2b38; --r1: #2b425a; --r2: #3b5d82; --r3: #527db0; --r4: #e2791b; --r5: #f4a957; --r6: #fad49c; --r7: #fffaf0;
   }
 }
+svg text { font: 11px system-ui, sans-serif; fill: var(--soft); font-variant-numeric: tabular-nums; }
+.middle { text-anchor: middle; } .end { text-anchor: end; }
+.cells { fill: none; stroke-width: 1; shape-rendering: crispEdges; }
+.r0 { stroke: var(--r0); background: var(--r0); } .r1 { stroke: var(--r1); background: var(--r1); }
+.r2 { stroke: var(--r2); background: var(--r2); } .r3 { stroke: var(--r3); background: var(--r3); }
+.r4 { stroke: var(--r4); background: var(--r4); } .r5 { stroke: var(--r5); background: var(--r5); }
+.r6 { stroke: var(--r6); background: var(--r6); } .r7 { stroke: var(--r7); background: var(--r7); }
+.r8 { stroke: var(--soft); stroke-width: .12; background: linear-gradient(var(--page) 45%, var(--soft) 45% 55%, var(--page) 55%); }
+.wrong, .halo, .group, .tile, .normal { fill: none; stroke: var(--ink); stroke-width: 1.5; }
+.halo { stroke: var(--page); stroke-width: 4; stroke-opacity: .8; }
+.group { stroke: var(--page); } .tile { stroke-width: 1; stroke-dasharray: 1 3; }
+.bars { fill: var(--r2); } .normal { stroke-width: 1; }
+)";
+
+// What is around them.
+inline constexpr const char* page_style = R"(
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; text-size-adjust: 100%; }
 body {
@@ -47,29 +63,20 @@ dt { padding-top: .1rem; } dd { margin: 0; } dd ul, dd ol { margin: 0; }
 figure { margin: 0; width: min-content; min-width: 15rem; break-inside: avoid; }
 figcaption { margin-top: .25rem; line-height: 1.4; }
 svg { display: block; }
-svg text { font: 11px system-ui, sans-serif; fill: var(--soft); font-variant-numeric: tabular-nums; }
-.middle { text-anchor: middle; } .end { text-anchor: end; }
-.cells { fill: none; stroke-width: 1; shape-rendering: crispEdges; }
-.r0 { stroke: var(--r0); background: var(--r0); } .r1 { stroke: var(--r1); background: var(--r1); }
-.r2 { stroke: var(--r2); background: var(--r2); } .r3 { stroke: var(--r3); background: var(--r3); }
-.r4 { stroke: var(--r4); background: var(--r4); } .r5 { stroke: var(--r5); background: var(--r5); }
-.r6 { stroke: var(--r6); background: var(--r6); } .r7 { stroke: var(--r7); background: var(--r7); }
-.r8 { stroke: var(--soft); stroke-width: .12; background: linear-gradient(var(--page) 45%, var(--soft) 45% 55%, var(--page) 55%); }
-.wrong, .halo, .group, .tile, .normal { fill: none; stroke: var(--ink); stroke-width: 1.5; }
-.halo { stroke: var(--page); stroke-width: 4; stroke-opacity: .8; }
-.group { stroke: var(--page); } .tile { stroke-width: 1; stroke-dasharray: 1 3; }
-.bars { fill: var(--r2); } .normal { stroke-width: 1; }
 .legend { display: flex; flex-wrap: wrap; gap: .25rem 1rem; list-style: none; padding: 0; font-size: .8125rem; color: var(--soft); }
 .legend i { display: inline-block; width: 1rem; height: .75rem; margin-right: .35rem; }
 pre { font: .8125rem/1.5 ui-monospace, monospace; white-space: pre-wrap; }
 summary { cursor: pointer; } :focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-@media print { body { max-width: none; padding: 0; font-size: 10pt; } section { break-before: auto; } tr { break-inside: avoid; } }
+@media print {
+  :root { color-scheme: light; } body { max-width: none; padding: 0; font-size: 10pt; }
+  tr { break-inside: avoid; } h2, h3 { break-after: avoid; }
+}
 @media (max-width: 40rem) {
   body { padding: 1.25rem 1rem 3rem; } h1 { font-size: 1.4rem; }
   section { margin-top: 2.5rem; padding-top: 1.5rem; }
-  table { font-size: .875rem; } th, td { padding-right: .5rem; } td small, th small { font-size: .75rem; }
-  td.small svg { display: block; margin-right: 0; }
+  table { font-size: .8125rem; } th, td { padding-right: .4rem; } td small, th small { font-size: .75rem; }
+  td.small svg { display: block; margin-right: 0; width: 3rem; height: auto; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .75rem; }
 }
 )";

@@ -13,11 +13,11 @@ namespace attest {
 struct MapAxis {
   std::string name, names;  // "query row", "query rows"; empty if there is but one index
   Index extent = 1, per_cell = 1;
-  std::string each;  // what a group of indices, of which `name` counts one, holds: "8 heads"
-  Index group = 1;   // size of such a group
-  std::vector<IndexRun>
-      wrong;       // indices of elements beyond their bounds; if too many runs, from first to last
-  Index tile = 0;  // where all of `wrong` begin and end; 0 where that suggests none
+  std::string unit, units;      // of the indices themselves: "head" where `name` is "batch entry"
+  std::string each;             // what a group of indices, of which `name` counts one, holds: "8 heads"
+  Index group = 1;              // size of such a group
+  std::vector<IndexRun> wrong;  // elements beyond their bounds; of more than four runs, from first to last
+  Index tile = 0;               // at multiples of which all of `wrong` begin and end; 0: none is suggested
 
   Index cells() const { return (extent + per_cell - 1) / per_cell; }
 };

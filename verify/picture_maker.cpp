@@ -34,8 +34,10 @@ MapAxis map_axis(const Op& op, const std::vector<Axis>& axes, const std::vector<
   result.name = axis_name(op, axes, side.front());
   result.group = result.extent / axes[side.front()].extent;
   result.names = plural(result.name);
+  result.unit = axis_name(op, axes, side.back());
+  result.units = plural(result.unit);
   for (auto axis = side.begin() + 1; axis != side.end(); ++axis)
-    result.each += (result.each.empty() ? "" : " x ") + count_text(op, axes, *axis);
+    result.each += (result.each.empty() ? "" : " × ") + count_text(op, axes, *axis);
   return result;
 }
 
@@ -101,7 +103,7 @@ void PictureMaker::add_map(const Op& op, const Side& down, const Side& across, c
   map.down = map_axis(op, axes_, down);
   map.across = map_axis(op, axes_, across);
   for (const std::size_t axis : over)
-    map.over += (map.over.empty() ? "" : " x ") + count_text(op, axes_, axis);
+    map.over += (map.over.empty() ? "" : " × ") + count_text(op, axes_, axis);
   map.ratio.assign(map.down.cells() * map.across.cells(), std::numeric_limits<float>::quiet_NaN());
   sides_.push_back({down, across, std::vector<bool>(map.down.extent), std::vector<bool>(map.across.extent)});
   picture_.maps.push_back(std::move(map));

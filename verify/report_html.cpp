@@ -100,25 +100,32 @@ std::string list_html(const std::vector<std::string>& texts) {
   return html.empty() ? "" : "<ul>" + html + "</ul>";
 }
 
-/// Of each output how far errors of its parts spread, and the first few parts that are beyond their limits.
+/// The first few parts of outputs whose errors spread beyond their limits.
 std::string parts_html(const CaseFindings& c) {
   constexpr std::size_t most = 4;
   std::vector<std::string> texts;
   for (const OutputFindings& o : c.outputs) {
-    std::string ranges;
     std::vector<std::string> beyond;
-    for (const SpreadByRegion& axis : o.regions) {
-      if (axis.regions.empty()) continue;
-      ranges += (ranges.empty() ? o.name + ": " : ", ") + range_text(axis);
+    for (const SpreadByRegion& axis : o.regions)
       std::ranges::move(sentences_of(axis), std::back_inserter(beyond));
-    }
-    if (!ranges.empty()) texts.push_back(ranges);
     for (std::size_t n = 0; n < std::min(beyond.size(), most); ++n)
       texts.push_back(o.name + ", " + beyond[n]);
     if (beyond.size() > most)
       texts.push_back(o.name + ": so do " + std::to_string(beyond.size() - most) + " more parts");
   }
   return list_html(texts);
+}
+
+/// "o: errors spread by head 0.61 to 0.68, by query row 0.6 to 0.71"
+std::string text_of_parts(const CaseFindings& c) {
+  std::string text;
+  for (const OutputFindings& o : c.outputs) {
+    std::string ranges;
+    for (const SpreadByRegion& axis : o.regions)
+      if (!axis.regions.empty()) ranges += (ranges.empty() ? "" : ", ") + range_text(axis);
+    if (!ranges.empty()) text += "      " + o.name + ": errors spread " + ranges + "\n";
+  }
+  return text;
 }
 
 std::string facts(const CaseFindings& c) {
@@ -204,7 +211,7 @@ std::string outputs_table(const CaseFindings& c) {
 
 std::string cell_text(const ErrorMap& map) {
   const auto size = [](const MapAxis& axis) {
-    return std::to_string(axis.per_cell) + " " + (axis.per_cell == 1 ? axis.name : axis.names);
+    return std::to_string(axis.per_cell) + " " + (axis.per_cell == 1 ? axis.unit : axis.units);
   };
   if (map.down.per_cell * map.across.per_cell == 1) return "";
   return " A cell: " + (map.down.name.empty() ? "" : size(map.down) + " × ") + size(map.across) + ".";
@@ -257,8 +264,8 @@ std::string section_of(const CaseFindings& c, Index number) {
   for (const OutputFindings& o : c.outputs)
     if (o.verdict != Verdict::pass) html += failed_output(o);
   if (!c.outputs.empty())
-    html += "<details><summary>All that was measured</summary><pre>" + markup_text(text_of_evidence(c)) +
-            "</pre></details>\n";
+    html += "<details><summary>All that was measured</summary><pre>" +
+            markup_text(text_of_evidence(c) + text_of_parts(c)) + "</pre></details>\n";
   return html + "</section>\n";
 }
 
@@ -273,9 +280,9 @@ std::string html_of_run(const RunFindings& run, std::string_view version) {
       // The page needs nothing from elsewhere, and gets nothing.
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
       "'unsafe-inline'\"/>\n" +
-      element("title", "attest: " + markup_text(title)) + element("style", html_style) +
-      "</head>\n<body>\n<main>\n" + element("h1", markup_text(title)) + "<p class=\"soft\">attest " +
-      markup_text(version) + "</p>\n" + overview(run.cases) +
+      element("title", "attest: " + markup_text(title)) + element("style", picture_style) +
+      element("style", page_style) + "</head>\n<body>\n<main>\n" + element("h1", markup_text(title)) +
+      "<p class=\"soft\">attest " + markup_text(version) + "</p>\n" + overview(run.cases) +
       "<p class=\"soft\">Colours of the maps: the largest |error| / bound of a cell.</p>\n" + legend_html() +
       "\n";
   for (std::size_t n = 0; n < run.cases.size(); ++n) html += section_of(run.cases[n], static_cast<Index>(n));

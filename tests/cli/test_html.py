@@ -128,6 +128,18 @@ class Html(ProgramTest):
         self.assertIsNotNone(by_head.find("path[@class='tile']"))
         self.assertIn("multiples of 64 query rows", "".join(tree.find(".//figcaption").itertext()))
 
+    def test_heads_of_several_batch_entries_stand_side_by_side(self):
+        a = attention(B=3, Hq=40, Hkv=8, Sq=20, D=8, E=8)
+        arguments = case_of(a)
+        arguments["outputs"]["o"][1, 9, 5, 2] = 100
+        _, tree = self.page(self.write(**arguments), status=1)
+        svg = self.maps(tree.find(".//section"))[1]
+        self.assertEqual(beyond(svg), {(5, (40 + 9) // 2)})  # 120 heads, two in a cell
+        captions = ["".join(caption.itertext()) for caption in tree.iter("figcaption")]
+        self.assertIn("largest of 3 batch entries × 40 heads.", captions[0])
+        self.assertEqual(captions[1], "20 query rows × 3 batch entries of 40 heads; the largest of 8 columns. "
+                                      "A cell: 1 query row × 2 heads.")
+
     def test_rows_that_no_tile_explains_suggest_none(self):
         def wrong(out):
             out["o"][0, 2, 61:131] = 0
