@@ -50,6 +50,7 @@ docs: ## the site, in build/docs; open build/docs/index.html
 	/usr/bin/python3 docs/learn/sources.py --check
 	build/release/docs/learn/attest_lessons --check docs/learn/numbers
 	/usr/bin/python3 -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
+	/usr/bin/python3 docs/html_report.py --check --report build/docs/html_report.sample.html
 	/usr/bin/python3 docs/site/links.py build/docs
 
 tidy:

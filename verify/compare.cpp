@@ -22,6 +22,14 @@ bool is_permitted_overflow(const Expected& expected, double got, double want, do
   return std::abs(got) >= format.max && std::signbit(got) == std::signbit(want);
 }
 
+/// |got - want|; 0 where a special value is right or an overflow permitted.
+double error_of(const Expected& expected, Index at) {
+  const double got = expected.dumped->values[at], want = expected.value[at], bound = expected.bound(at);
+  if (got == want || (std::isnan(got) && std::isnan(want))) return 0;
+  if (!is_close(got, want, bound) && is_permitted_overflow(expected, got, want, bound)) return 0;
+  return std::abs(got - want);
+}
+
 double ratio(double error, double bound) {
   if (std::isnan(error)) return std::numeric_limits<double>::infinity();
   if (error == 0) return 0;
@@ -35,6 +43,10 @@ bool within_bound(const Expected& expected, Index at, double got) {
   return is_close(got, want, bound) || is_permitted_overflow(expected, got, want, bound);
 }
 
+double error_ratio(const Expected& expected, Index at) {
+  return ratio(error_of(expected, at), expected.bound(at));
+}
+
 OutputFindings compare(const Expected& expected) {
   const Tensor& dumped = *expected.dumped;
   OutputFindings found;
@@ -46,11 +58,8 @@ OutputFindings compare(const Expected& expected) {
   Index worst = 0, measured = 0;
   double squares = 0;
   for (Index at = 0; at < found.elements; ++at) {
-    const double got = dumped.values[at], want = expected.value[at];
-    const bool passes = within_bound(expected, at, got);
-    const double error = passes && !is_close(got, want, expected.bound(at))     ? 0  // a permitted overflow
-                         : got == want || (std::isnan(got) && std::isnan(want)) ? 0
-                                                                                : std::abs(got - want);
+    const bool passes = within_bound(expected, at, dumped.values[at]);
+    const double error = error_of(expected, at);
     found.beyond += !passes;
     const double rigorous = expected.rigorous[at] + expected.value_error[at];
     found.beyond_rigorous += !passes && !(error <= rigorous);

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "verify/case.hpp"
+#include "verify/picture.hpp"
+#include "verify/spread_by_region.hpp"
 #include "verify/statistics.hpp"
 
 namespace attest {
@@ -40,7 +42,9 @@ struct OutputFindings {
   std::string stored_operands;  // how the kernel seems to have stored P and dS; empty if that is unknown
   double predicted = 0;         // share of the elements that this predicts to the last bit
   ErrorProfile profile;
-  std::vector<Growth> growth;  // empty without a baseline
+  std::vector<Growth> growth;           // empty without a baseline
+  std::vector<SpreadByRegion> regions;  // for display, as the picture; both only if they were asked for
+  std::optional<Picture> picture;
 };
 
 /// Why a verdict is what it is, in words.

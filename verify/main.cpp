@@ -175,6 +175,9 @@ int run(std::vector<std::string> arguments) {
   verifying->add_option("--junit", options.junit, "JUnit XML to FILE as well, for CI")
       ->type_name("FILE")
       ->check(not_empty);
+  verifying->add_option("--html", options.html, "A page with pictures to FILE as well, for people")
+      ->type_name("FILE")
+      ->check(not_empty);
   add_judging_options(*verifying, options);
   verifying->add_option("--baseline", options.baseline, "Fail, too, if errors grew since the report in FILE")
       ->type_name("FILE")

@@ -62,26 +62,32 @@ bool has_json_file(const Options& options) {
   return !options.json.empty() && options.json != "-";
 }
 
+bool has_report_file(const Options& options) {
+  return has_json_file(options) || !options.junit.empty() || !options.html.empty();
+}
+
 void check_report_files(const Options& options) {
   std::vector<std::pair<std::string, std::string>> reports;  // option and file
   if (has_json_file(options)) reports.emplace_back("--json=", options.json);
   if (!options.junit.empty()) reports.emplace_back("--junit=", options.junit);
+  if (!options.html.empty()) reports.emplace_back("--html=", options.html);
   std::vector<std::string> read = options.files;
   if (!options.baseline.empty()) read.push_back(options.baseline);
   const auto is_same = [](const std::string& a, const std::string& b) {
     std::error_code ignored;
     return a == b || std::filesystem::equivalent(a, b, ignored);
   };
-  for (const auto& [option, report] : reports) {
+  for (auto report = reports.begin(); report != reports.end(); ++report) {
+    const auto& [option, path] = *report;
     for (const std::string& file : read) {
-      if (is_same(file, report))
-        throw UsageError(option + report + " would overwrite a file that is to be read");
+      if (is_same(file, path)) throw UsageError(option + path + " would overwrite a file that is to be read");
     }
-    check_writable(report);
+    check_writable(path);
+    for (auto other = reports.begin(); other != report; ++other) {
+      if (is_same(other->second, path) && !std::filesystem::is_character_file(path))
+        throw UsageError(other->first + " and " + option + " name the same file " + path);
+    }
   }
-  if (reports.size() == 2 && is_same(reports[0].second, reports[1].second) &&
-      !std::filesystem::is_character_file(reports[0].second))
-    throw UsageError(reports[0].first + " and " + reports[1].first + " name the same file " + options.json);
 }
 
 }  // namespace attest

@@ -19,6 +19,7 @@ struct Options {
   std::vector<std::string> files, globs;
   std::string json;      // file, "-" for standard output, or empty
   std::string junit;     // file, or empty
+  std::string html;      // file, or empty
   std::string baseline;  // file, or empty
   RowsWanted rows;
   bool batch = false, quiet = false, verbose = false, fit = false;
@@ -82,6 +83,9 @@ void select(std::vector<Listing>& listings, const std::vector<std::string>& glob
 
 /// The JSON report goes to a file.
 bool has_json_file(const Options& options);
+
+/// Any report goes to a file.
+bool has_report_file(const Options& options);
 
 /// Throws UsageError or WriteError if a report cannot be written to its file, or would replace a dump or
 /// another report.

@@ -7,8 +7,6 @@
 namespace attest {
 namespace {
 
-constexpr std::size_t most_runs = 4;  // of indices that are listed one by one
-
 std::string words_for(AxisKind kind, bool is_one) {
   switch (kind) {
     case AxisKind::column:
@@ -31,20 +29,14 @@ std::string words_for(AxisKind kind, bool is_one) {
 
 /// "row 7", "rows 0, 3, 64..127", "37 of the rows 3..490".
 std::string indices_text(AxisKind kind, const std::vector<bool>& touched) {
-  std::vector<std::pair<Index, Index>> runs;
-  Index count = 0;
-  for (Index i = 0; i < std::ssize(touched); ++i) {
-    if (!touched[i]) continue;
-    ++count;
-    if (runs.empty() || runs.back().second + 1 != i) runs.emplace_back(i, i);
-    runs.back().second = i;
-  }
+  const std::vector<IndexRun> runs = runs_of(touched);
+  const Index count = std::ranges::count(touched, true);
   const std::string word = words_for(kind, count == 1);
   const auto range = [](Index first, Index last) {
     return std::to_string(first) + (first == last ? "" : ".." + std::to_string(last));
   };
   if (runs.size() > most_runs)
-    return std::to_string(count) + " of the " + word + " " + range(runs.front().first, runs.back().second);
+    return std::to_string(count) + " of the " + word + " " + range(runs.front().first, runs.back().last);
   std::string list;
   for (const auto& [first, last] : runs) list += (list.empty() ? "" : ", ") + range(first, last);
   return word + " " + list;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "verify/axes.hpp"
+#include "verify/runs.hpp"
 
 namespace attest {
 

@@ -1,5 +1,5 @@
-// Findings as text for people, as JSON for programs (docs/report_json.md) and as JUnit XML for CI
-// (docs/ci.md).
+// Findings as text for people, as JSON for programs (docs/report_json.md), as JUnit XML for CI (docs/ci.md)
+// and as a page with pictures (docs/html_report.md).
 #pragma once
 
 #include <span>
@@ -44,5 +44,8 @@ std::string text_of_json(const std::string& indented);
 /// The same for JUnit: a test suite per file, a test per case. A case that is inconclusive counts as failed,
 /// as it does in the exit status.
 std::string junit_of_run(const RunFindings& run, std::string_view version);
+
+/// The same as one page that needs nothing else: HTML that is XML, too.
+std::string html_of_run(const RunFindings& run, std::string_view version);
 
 }  // namespace attest

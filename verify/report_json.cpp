@@ -19,10 +19,20 @@ Json json_of(const ErrorProfile::Blocks& blocks) {
   return {{"rows", blocks.rows}, {"columns", blocks.columns}};
 }
 
+Json json_of(const SpreadByRegion& axis) {
+  Json regions = Json::array();
+  for (const RegionSpread& x : axis.regions)
+    regions.push_back(
+        {{"first", x.first}, {"last", x.last}, {"spread", json_of(x.spread)}, {"limit", json_of(x.limit)}});
+  return {{"of", axis.names}, {"regions", regions}};
+}
+
 Json json_of(const OutputFindings& o) {
   Json statistics = Json::array();
   for (const Statistic& x : o.statistics)
     statistics.push_back({{"name", x.name}, {"value", json_of(x.value)}, {"limit", json_of(x.limit)}});
+  Json regions = Json::array();
+  for (const SpreadByRegion& axis : o.regions) regions.push_back(json_of(axis));
   Json growth = Json::array();
   for (const Growth& x : o.growth)
     growth.push_back({{"name", x.name},
@@ -52,6 +62,7 @@ Json json_of(const OutputFindings& o) {
            {{"spread", json_of(o.profile.spread)},
             {"gain", json_of(o.profile.gain)},
             {"systematic_gain", json_of(o.profile.systematic_gain)}}},
+          {"regions", regions},
           {"growth", growth}};
 }
 

@@ -8,31 +8,8 @@
 namespace attest {
 namespace {
 
-/// Text for XML 1.0, which has no way to write control characters: they become \xNN. Lines stay lines.
-std::string xml_text(std::string_view text) {
-  std::string result;
-  while (true) {
-    const std::size_t end = text.find('\n');
-    for (const char c : printable(text.substr(0, end))) {
-      result += c;
-      // U+FFFE and U+FFFF are no characters of XML either.
-      if (result.ends_with("\xEF\xBF\xBE") || result.ends_with("\xEF\xBF\xBF")) result.back() = '\xBD';
-      const std::string_view entity = c == '&'    ? "&amp;"
-                                      : c == '<'  ? "&lt;"
-                                      : c == '>'  ? "&gt;"
-                                      : c == '"'  ? "&quot;"
-                                      : c == '\'' ? "&apos;"
-                                                  : "";
-      if (!entity.empty()) result.replace(result.size() - 1, 1, entity);
-    }
-    if (end == text.npos) return result;
-    result += '\n';
-    text.remove_prefix(end + 1);
-  }
-}
-
 std::string attribute(std::string_view name, std::string_view value) {
-  return " " + std::string(name) + "=\"" + xml_text(value) + "\"";
+  return " " + std::string(name) + "=\"" + markup_text(value) + "\"";
 }
 
 std::string seconds_text(double seconds) {
@@ -65,7 +42,7 @@ std::string class_of(const CaseFindings& c) {
 std::string problem(std::string_view element, const CaseFindings& c, const std::string& text) {
   const std::size_t first = std::min(text.find_first_not_of(' '), text.size());
   return "      <" + std::string(element) + attribute("type", name_of(c.verdict)) +
-         attribute("message", text.substr(first, text.find('\n', first) - first)) + ">" + xml_text(text) +
+         attribute("message", text.substr(first, text.find('\n', first) - first)) + ">" + markup_text(text) +
          "</" + std::string(element) + ">\n";
 }
 
@@ -84,7 +61,7 @@ std::string test_case(const CaseFindings& c) {
       xml += problem("error", c, c.error);
       break;
   }
-  if (!c.outputs.empty()) xml += "      <system-out>" + xml_text(text_of_evidence(c)) + "</system-out>\n";
+  if (!c.outputs.empty()) xml += "      <system-out>" + markup_text(text_of_evidence(c)) + "</system-out>\n";
   return xml + "    </testcase>\n";
 }
 

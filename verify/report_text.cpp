@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "verify/report.hpp"
+#include "verify/sentences.hpp"
 
 namespace attest {
 namespace {
@@ -23,12 +24,6 @@ Color color_of(Verdict verdict) {
     default:
       return Color::red;
   }
-}
-
-std::string joined(const std::vector<Index>& numbers) {
-  std::string text;
-  for (const Index n : numbers) text += (text.empty() ? "" : ",") + std::to_string(n);
-  return "[" + text + "]";
 }
 
 /// "o 0.62"
@@ -86,64 +81,20 @@ std::string case_line(const CaseFindings& c, const Columns& columns, const TextS
   return line + '\n';
 }
 
-/// "errors spread 1.28 times as far as the contract explains; 1.09 is the limit"
-std::string statistic_text(const Statistic& x) {
-  const std::string limit = number_text(x.limit, 3);
-  if (x.name == "unreplayed")
-    return number_text(100 * x.value, 3) + " % of the values are not what the stored weights give; " +
-           number_text(100 * x.limit, 3) + " % is the limit";
-  if (x.name == "misrounded")
-    return number_text(100 * x.value, 3) + " % of the stored operands are not the exact ones, rounded; " +
-           number_text(100 * x.limit, 3) + " % is the limit";
-  if (x.name == "replayed spread")
-    return "beside the rounding of stored weights errors spread " + number_text(x.value, 3) +
-           " times as far as the contract explains; " + limit + " is the limit";
-  if (x.name == "spread")
-    return "errors spread " + number_text(x.value, 3) + " times as far as the contract explains; " + limit +
-           " is the limit";
-  return "values are " + number_text(std::abs(x.value), 3) + " of themselves too " +
-         (x.value > 0 ? "large" : "small") + "; " + limit + " is the limit";
-}
-
-/// What is beyond the bounds of an output that failed, and where the worst of it is.
-std::string bound_details(const OutputFindings& o, const TextStyle& style) {
-  std::string beyond = o.name + ": " + std::to_string(o.beyond) + " of " + std::to_string(o.elements) +
-                       " elements beyond the bound, " +
-                       (o.beyond_rigorous > 0 ? std::to_string(o.beyond_rigorous) : "none") +
-                       " of them certainly";
-  if (std::isfinite(o.worst_rigorous_ratio))
-    beyond += ": worst " + ratio_text(o.worst_rigorous_ratio) + " times the rigorous bound";
-  if (!o.where.empty()) beyond += "; " + o.where;
-  const int digits = o.type_name == "float64" ? 17 : 9;  // that tell two values of the type apart
-  std::string worst = "worst at " + joined(o.at) + ": got " + number_text(o.got, digits) + ", want " +
-                      number_text(o.want, digits);
-  if (std::isfinite(o.worst_ratio))
-    worst += "; |error| " + number_text(o.error, 3) + " = " + ratio_text(o.worst_ratio) +
-             " times the bound " + number_text(o.bound, 3);
-  const Index hanging = detail_indent + display_width(o.name) + 2;
-  return wrapped(beyond, style.width, detail_indent, hanging) + wrapped(worst, style.width, hanging, hanging);
+/// `sentence` about an output, below the line of its case.
+std::string about(const OutputFindings& o, const std::string& sentence, const TextStyle& style) {
+  return wrapped(o.name + ": " + sentence, style.width, detail_indent,
+                 detail_indent + display_width(o.name) + 2);
 }
 
 std::string output_details(const OutputFindings& o, const TextStyle& style) {
-  std::string text = o.beyond > 0 ? bound_details(o, style) : "";
   const Index hanging = detail_indent + display_width(o.name) + 2;
-  for (const Statistic& x : o.statistics)  // of little interest where elements are certainly wrong
-    if (x.exceeds() && o.beyond_rigorous == 0)
-      text += wrapped(o.name + ": " + statistic_text(x), style.width, detail_indent, hanging);
-  return text;
-}
-
-/// "o: spread 0.94, 0.83 in the baseline; more than 0.86 is neither chance nor another order of the
-/// operations"
-std::string growth_details(const OutputFindings& o, const TextStyle& style) {
   std::string text;
-  for (const Growth& x : o.growth) {
-    const std::string what = x.name == "worst" ? "worst |error| / bound" : x.name;
-    text += wrapped(o.name + ": error grew: " + what + " " + number_text(x.value, 3) + ", " +
-                        number_text(x.before, 3) + " in the baseline; " + number_text(x.limit, 3) +
-                        " is the limit",
-                    style.width, detail_indent, detail_indent + display_width(o.name) + 2);
-  }
+  if (o.beyond > 0)
+    text = about(o, beyond_sentence(o), style) + wrapped(worst_sentence(o), style.width, hanging, hanging);
+  for (const Statistic& x : o.statistics)  // of little interest where elements are certainly wrong
+    if (x.exceeds() && o.beyond_rigorous == 0) text += about(o, sentence_of(x), style);
+  for (const Growth& x : o.growth) text += about(o, sentence_of(x), style);
   return text;
 }
 
@@ -155,8 +106,7 @@ std::string detail(const std::string& text, const TextStyle& style) {
 std::string case_details(const CaseFindings& c, const TextStyle& style) {
   std::string text;
   for (const OutputFindings& output : c.outputs)
-    if (output.verdict == Verdict::fail)
-      text += output_details(output, style) + growth_details(output, style);
+    if (output.verdict == Verdict::fail) text += output_details(output, style);
   for (const std::string& reason : c.reasons) text += detail("reason: " + reason, style);
   for (const std::string& remark : c.remarks) text += detail("remark: " + remark, style);
   for (const DiagnosisEntry& d : c.diagnosis)
@@ -167,14 +117,14 @@ std::string case_details(const CaseFindings& c, const TextStyle& style) {
 
 /// What was measured of an output, whatever its verdict: four lines.
 std::string output_evidence(const OutputFindings& o, const TextStyle& style) {
-  const int digits = o.type_name == "float64" ? 17 : 9;
+  const int digits = digits_of(o);
   const Index hanging = detail_indent + display_width(o.name) + 2;
   std::string text =
-      wrapped(o.name + ": " + o.type_name + " " + joined(o.shape) + ", " + std::to_string(o.elements) +
+      wrapped(o.name + ": " + o.type_name + " " + list_text(o.shape) + ", " + std::to_string(o.elements) +
                   " elements, " + std::to_string(o.beyond) + " beyond the bound",
               style.width, detail_indent, hanging);
   const auto add = [&](const std::string& line) { text += wrapped(line, style.width, hanging, hanging); };
-  add("worst at " + joined(o.at) + ": got " + number_text(o.got, digits) + ", want " +
+  add("worst at " + list_text(o.at) + ": got " + number_text(o.got, digits) + ", want " +
       number_text(o.want, digits) + "; |error| " + number_text(o.error, 3) + ", bound " +
       number_text(o.bound, 3));
   add("|error| / bound " + ratio_text(o.worst_ratio) + ", / rigorous bound " +

@@ -2,19 +2,19 @@
 #include "verify/scatter.hpp"
 
 #include <algorithm>
-#include <array>
-#include <atomic>
 #include <cmath>
 #include <limits>
+#include <map>
+#include <mutex>
 #include <numeric>
+#include <utility>
 
 #include "verify/student.hpp"
 
 namespace attest {
 namespace {
 
-constexpr double false_alarm = 2e-8;  // of one statistic
-constexpr double least_freedom = 7;   // below, Student's quantile is too large to be of use
+constexpr double least_freedom = 7;  // below, Student's quantile is too large to be of use
 
 /// Elements whose errors may be alike, by cluster: those of a row, of a column.
 std::vector<Index> rows_of(std::span<const ErrorPlace> places) {
@@ -42,17 +42,20 @@ std::vector<Index> values_of(std::span<const ErrorPlace> places) {
 }
 
 /// Student's quantile. From 1000 degrees of freedom on it is the normal one, to 1 %.
-double quantile(double freedom) {
-  static std::array<std::atomic<double>, 1001> known{};
-  std::atomic<double>& q = known[static_cast<std::size_t>(std::min(freedom, 1000.0))];
-  if (q == 0) q = student_quantile(static_cast<Index>(std::min(freedom, 1000.0)), false_alarm);
-  return q;
+double quantile(double freedom, double false_alarm) {
+  static std::mutex mutex;
+  static std::map<std::pair<Index, double>, double> known;
+  const auto whole = static_cast<Index>(std::min(freedom, 1000.0));
+  const std::lock_guard lock(mutex);
+  const auto [it, is_new] = known.try_emplace({whole, false_alarm});
+  if (is_new) it->second = student_quantile(whole, false_alarm);
+  return it->second;
 }
 
 /// A weighted mean of independent clusters of samples, and how far it may be from its expectation. Equations
 /// (3) and (4).
 double scatter(std::span<const double> weight, std::span<const double> deviation,
-               std::span<const Index> cluster) {
+               std::span<const Index> cluster, double false_alarm) {
   const Index count = *std::max_element(cluster.begin(), cluster.end()) + 1;
   std::vector<double> weights(count), sums(count);
   for (std::size_t i = 0; i < cluster.size(); ++i) {
@@ -68,7 +71,7 @@ double scatter(std::span<const double> weight, std::span<const double> deviation
   const double clusters = total * total / squares, freedom = std::floor(clusters) - 1;
   if (!(freedom >= least_freedom)) return std::numeric_limits<double>::infinity();
   const double error = std::sqrt(variance * clusters / (clusters - 1)) / total;
-  return quantile(freedom) * error;
+  return quantile(freedom, false_alarm) * error;
 }
 
 }  // namespace
@@ -82,15 +85,15 @@ double weighted_mean(std::span<const double> weight, std::span<const double> x) 
   return total > 0 ? sum / total : 0;
 }
 
-Scatter::Scatter(std::span<const ErrorPlace> places)
-    : clusterings_{rows_of(places), columns_of(places), values_of(places)} {}
+Scatter::Scatter(std::span<const ErrorPlace> places, double false_alarm)
+    : false_alarm_(false_alarm), clusterings_{rows_of(places), columns_of(places), values_of(places)} {}
 
 double Scatter::of(std::span<const double> weight, std::span<const double> x, double mean) const {
   std::vector<double> deviation(x.begin(), x.end());
   for (double& value : deviation) value -= mean;
   double largest = 0;
   for (const auto& clusters : clusterings_) {
-    largest = std::max(largest, scatter(weight, deviation, clusters));
+    largest = std::max(largest, scatter(weight, deviation, clusters, false_alarm_));
   }
   return largest;
 }

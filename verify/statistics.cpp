@@ -7,54 +7,20 @@
 #include <tuple>
 #include <utility>
 
+#include "verify/error_samples.hpp"
 #include "verify/replay_statistics.hpp"
 #include "verify/scatter.hpp"
 
 namespace attest {
 namespace {
 
-constexpr Index most_elements = Index{1} << 16;  // more would not tell more
-constexpr Index most_blocks = 32;                // of an ErrorProfile, along rows and along columns
-
-/// One element that takes part. beside_stores: the systematic part without the rounding of stored operands.
-struct Sample {
-  Index at;
-  double value, error, variance, systematic, beside_stores;
-  double predicted() const { return variance + systematic * systematic; }
-};
-
-std::vector<Sample> samples_of(const Expected& expected, std::vector<ErrorPlace>& places) {
-  const Tensor& dumped = *expected.dumped;
-  const Index n = dumped.size(), width = dumped.shape.empty() ? 1 : dumped.shape.back();
-  const Index rows = width > 0 ? n / width : 0, step = std::max<Index>(1, n / most_elements);
-  const double largest = format_of(expected.dtype).max;
-  std::vector<Sample> samples;
-  Index looked_at = 0;
-  for (Index row = 0; row < rows; row += step) {
-    for (Index column = 0; column < width; ++column) {
-      const Index at = row * width + column;
-      const double got = dumped.values[at], value = expected.value[at], sigma = expected.sigma[at];
-      const double systematic = expected.systematic[at] + expected.value_error[at];
-      ++looked_at;
-      const bool takes_part = sigma > 0 && std::isfinite(sigma) && std::isfinite(systematic) &&
-                              std::isfinite(got) && std::abs(value) + expected.bound(at) < largest;
-      if (takes_part) {
-        const double beside_stores =
-            expected.has_all_replays ? expected.rest_systematic[at] + expected.value_error[at] : systematic;
-        samples.push_back({at, value, got - value, sigma * sigma, systematic, beside_stores});
-        places.push_back({row, column, round_to(std::abs(value), expected.dtype)});
-      }
-    }
-  }
-  if (2 * static_cast<Index>(samples.size()) < looked_at) samples.clear();
-  return samples;
-}
+constexpr Index most_blocks = 32;  // of an ErrorProfile, along rows and along columns
 
 /// The largest gain that a kernel has which keeps the contract, but for chance. Equation (2).
-double systematic_gain(const Expected& expected, const std::vector<Sample>& samples) {
+double systematic_gain(const Expected& expected, const std::vector<ErrorSample>& samples) {
   double leaning = 0, total = 0;
   std::vector<double> of_stores(expected.has_all_replays ? expected.replays.size() : 0);
-  for (const Sample& s : samples) {
+  for (const ErrorSample& s : samples) {
     leaning += std::abs(s.value) * s.beside_stores / s.predicted();
     total += s.value * s.value / s.predicted();
     for (std::size_t n = 0; n < of_stores.size(); ++n)
@@ -69,7 +35,7 @@ double systematic_gain(const Expected& expected, const std::vector<Sample>& samp
 
 ErrorProfile error_profile(const Expected& expected) {
   std::vector<ErrorPlace> places;
-  const std::vector<Sample> samples = samples_of(expected, places);
+  const std::vector<ErrorSample> samples = error_samples(expected, places);
   const auto blocks_of = [&](Index ErrorPlace::*axis) {
     std::vector<Index> known;
     for (const ErrorPlace& place : places) known.push_back(place.*axis);
@@ -78,7 +44,7 @@ ErrorProfile error_profile(const Expected& expected) {
     const Index count = std::ssize(known), blocks = std::min(count, most_blocks);
     std::vector<double> square(blocks), elements(blocks), slope(blocks), weight(blocks);
     for (std::size_t n = 0; n < samples.size(); ++n) {
-      const Sample& s = samples[n];
+      const ErrorSample& s = samples[n];
       const Index rank = std::ranges::lower_bound(known, places[n].*axis) - known.begin(),
                   b = rank * blocks / count;
       square[b] += s.error * s.error / s.predicted();
@@ -101,14 +67,14 @@ ErrorProfile error_profile(const Expected& expected) {
 
 std::vector<Statistic> statistics(const Expected& expected) {
   std::vector<ErrorPlace> places;
-  const std::vector<Sample> samples = samples_of(expected, places);
+  const std::vector<ErrorSample> samples = error_samples(expected, places);
   if (samples.empty()) return {};
   const Scatter scatter(places);
 
   // Equation (1): squares of errors in units of what is predicted.
   std::vector<double> one(samples.size(), 1.0), square, weight, slope;
   bool has_values = false;
-  for (const Sample& s : samples) {
+  for (const ErrorSample& s : samples) {
     square.push_back(s.error * s.error / s.predicted());
     // Equation (2): errors in units of the value, weighted by what they tell.
     weight.push_back(s.value * s.value / s.predicted());

@@ -97,6 +97,28 @@ std::string printable(std::string_view text) {
   return result;
 }
 
+std::string markup_text(std::string_view text) {
+  std::string result;
+  while (true) {
+    const std::size_t end = text.find('\n');
+    for (const char c : printable(text.substr(0, end))) {
+      result += c;
+      // U+FFFE and U+FFFF are no characters of XML either.
+      if (result.ends_with("\xEF\xBF\xBE") || result.ends_with("\xEF\xBF\xBF")) result.back() = '\xBD';
+      const std::string_view entity = c == '&'    ? "&amp;"
+                                      : c == '<'  ? "&lt;"
+                                      : c == '>'  ? "&gt;"
+                                      : c == '"'  ? "&quot;"
+                                      : c == '\'' ? "&apos;"
+                                                  : "";
+      if (!entity.empty()) result.replace(result.size() - 1, 1, entity);
+    }
+    if (end == text.npos) return result;
+    result += '\n';
+    text.remove_prefix(end + 1);
+  }
+}
+
 std::string padded(std::string text, Index width) {
   const Index missing = width - display_width(text);
   if (missing > 0) text.append(static_cast<std::size_t>(missing), ' ');

@@ -23,6 +23,10 @@ Index display_width(std::string_view text);
 /// Control characters as \xNN: text from a file must not move the cursor, and a message stays one line.
 std::string printable(std::string_view text);
 
+/// For the text and the attributes of XML and HTML. XML 1.0 has no way to write control characters: they
+/// become \xNN. Lines stay lines.
+std::string markup_text(std::string_view text);
+
 /// With blanks behind it, up to `width` columns.
 std::string padded(std::string text, Index width);
 

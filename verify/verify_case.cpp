@@ -9,7 +9,9 @@
 #include "verify/diagnose.hpp"
 #include "verify/digest.hpp"
 #include "verify/judge.hpp"
+#include "verify/picture_maker.hpp"
 #include "verify/region.hpp"
+#include "verify/region_statistics.hpp"
 
 namespace attest {
 namespace {
@@ -25,35 +27,43 @@ std::string place_of_failures(const Op& op, const Case& c, const Expected& expec
   return is_empty ? "" : region.text();
 }
 
-}  // namespace
-
-CaseFindings verify_case(const Case& c, Progress& progress, Depth depth) {
-  return verify_case(find_op(c), c, progress, depth);
+Picture picture_of(const Op& op, const Case& c, const Expected& expected) {
+  PictureMaker maker(op, output_axes(op, c, expected.output));
+  for (Index at = 0; at < expected.dumped->size(); ++at) maker.add(expected, at, at);
+  return maker.take();
 }
 
-CaseFindings verify_case(const Op& op, const Case& c, Progress& progress, Depth depth) {
-  const bool is_thorough = depth == Depth::diagnosis;
+}  // namespace
+
+CaseFindings verify_case(const Case& c, Progress& progress, const Detail& detail) {
+  return verify_case(find_op(c), c, progress, detail);
+}
+
+CaseFindings verify_case(const Op& op, const Case& c, Progress& progress, const Detail& detail) {
   check_ports(op, c);
   const std::unique_ptr<Problem> problem = op.read(c);
   const std::vector<Expected> expected = problem->expect([&](double done) { progress.advance(done); });
-  if (is_thorough) problem->recheck(expected);
+  if (detail.diagnosis) problem->recheck(expected);
 
   CaseFindings findings;
   findings.file = c.file;
   findings.name = c.name;
   findings.op = c.op;
   findings.about = c.about;
-  if (is_thorough) findings.inputs = digest_of(c).text();
+  if (detail.diagnosis) findings.inputs = digest_of(c).text();
   findings.contract = problem->contract();
   findings.settled = problem->contract_keys().settled();
   findings.remarks = problem->remarks();
   for (const Expected& e : expected) {
     findings.outputs.push_back(compare(e));
-    if (is_thorough) findings.outputs.back().where = place_of_failures(op, c, e);
+    OutputFindings& found = findings.outputs.back();
+    if (detail.diagnosis) found.where = place_of_failures(op, c, e);
+    if (detail.pictures) found.picture = picture_of(op, c, e);
+    if (detail.regions) found.regions = spread_by_region(op, output_axes(op, c, e.output), e);
   }
   std::vector<Decoy> answers = problem->decoys(expected);
   judge(findings, expected, answers);
-  if (is_thorough && findings.verdict == Verdict::fail) {
+  if (detail.diagnosis && findings.verdict == Verdict::fail) {
     std::ranges::move(problem->alternatives(expected), std::back_inserter(answers));
     findings.diagnosis = diagnose(expected, answers, problem->explanations(expected));
   }

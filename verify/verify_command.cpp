@@ -22,6 +22,8 @@ namespace {
 
 CaseFindings judge(const Dump& dump, const Listing& listing, const std::string& name, const Options& options,
                    Progress& progress) {
+  const Detail detail{.regions = !options.json.empty() || !options.html.empty(),
+                      .pictures = !options.html.empty()};
   CaseFindings findings;
   findings.file = listing.file;
   findings.name = name;
@@ -35,22 +37,22 @@ CaseFindings judge(const Dump& dump, const Listing& listing, const std::string& 
     c = dump.read(name, Dump::Contents::headers);
     const std::optional<RowSample> sample = RowSample::of(find_op(c), c, options.rows);
     if (!sample) c = dump.read(name);
-    const auto judged_to = [&](Depth depth) {
-      if (!sample) return verify_case(c, progress, depth);
+    const auto judged_to = [&](const Detail& wanted) {
+      if (!sample) return verify_case(c, progress, wanted);
       const auto read = [&](const Dump::Parts& parts) {
         Case part = dump.read(name, parts);
         part.contract = c.contract;
         return part;
       };
-      return verify_rows(c, *sample, read, progress, depth);
+      return verify_rows(c, *sample, read, progress, wanted);
     };
-    findings = judged_to(Depth::diagnosis);
+    findings = judged_to(detail);
     if (!options.fit) return;
     Index number = 0;
     findings.fit = fit_contract(find_op(c), findings, [&](const Attributes& contract) {
       progress.begin_step("contract " + std::to_string(++number));
       c.contract = contract;
-      return judged_to(Depth::verdict);
+      return judged_to({.diagnosis = false});
     });
   });
   if (!judged) {
@@ -151,10 +153,11 @@ int verify(const Options& options) {
     if (!baseline) return exit_status(Verdict::invalid);
   }
   Run run(options);
-  run.judge_all(baseline ? &*baseline : nullptr, has_json_file(options) || !options.junit.empty());
+  run.judge_all(baseline ? &*baseline : nullptr, has_report_file(options));
   const RunFindings& findings = run.findings();
   if (has_json_file(options)) write_whole(options.json, json_of_run(findings, ATTEST_VERSION));
   if (!options.junit.empty()) write_whole(options.junit, junit_of_run(findings, ATTEST_VERSION));
+  if (!options.html.empty()) write_whole(options.html, html_of_run(findings, ATTEST_VERSION));
   run.output().print(options.json == "-" ? json_of_run(findings, ATTEST_VERSION) : run.summary());
   return run.output().status(exit_status(findings.verdict()));
 }

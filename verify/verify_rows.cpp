@@ -14,7 +14,9 @@
 #include "verify/diagnose.hpp"
 #include "verify/digest.hpp"
 #include "verify/judge.hpp"
+#include "verify/picture_maker.hpp"
 #include "verify/region.hpp"
+#include "verify/region_statistics.hpp"
 #include "verify/verify_case.hpp"
 
 namespace attest {
@@ -73,6 +75,14 @@ class Joined {
     found.where = found.beyond > 0 ? region.text() : "";
   }
 
+  Picture picture(const Op& op, const std::vector<Axis>& axes, const Expected& all) const {
+    PictureMaker maker(op, axes);
+    for (Index at = 0; at < size(); ++at) maker.add(all, at, places_[at]);
+    return maker.take();
+  }
+
+  const std::vector<Index>& places() const { return places_; }
+
  private:
   static constexpr std::vector<double> Expected::*vectors[] = {&Expected::value,    &Expected::value_error,
                                                                &Expected::rigorous, &Expected::probable,
@@ -106,15 +116,15 @@ struct JudgedPart {
   std::vector<Decoy> wrong;
   Digest inputs;
 
-  JudgedPart(const Op& op, const RowSample& sample, const RowPart& part, const PartReader& read, Depth depth,
-             const ProgressFunction& progress)
+  JudgedPart(const Op& op, const RowSample& sample, const RowPart& part, const PartReader& read,
+             const Detail& detail, const ProgressFunction& progress)
       : rows(part),
         some(sample.finished(read([&](const std::string& path) { return sample.selection(part, path); }),
                              part)),
         problem(op.read(some)),
         expected(problem->expect(progress)),
         inputs(digest_of(some)) {
-    if (depth == Depth::diagnosis) problem->recheck(expected);
+    if (detail.diagnosis) problem->recheck(expected);
     wrong = problem->decoys(expected);
   }
 };
@@ -122,8 +132,8 @@ struct JudgedPart {
 /// Findings about all parts, which are added in their order.
 class Gathered {
  public:
-  Gathered(const Op& op, const Case& c, const RowSample& sample, Depth depth)
-      : op_(op), case_(c), sample_(sample), depth_(depth) {
+  Gathered(const Op& op, const Case& c, const RowSample& sample, const Detail& detail)
+      : op_(op), case_(c), sample_(sample), detail_(detail) {
     findings_.file = c.file;
     findings_.name = c.name;
     findings_.op = c.op;
@@ -136,7 +146,7 @@ class Gathered {
     findings_.contract = part.problem->contract();
     findings_.settled = part.problem->contract_keys().settled();
     add_new(findings_.remarks, part.problem->remarks());
-    if (depth_ == Depth::diagnosis && findings_.diagnosis.empty() && has_failure(part.expected)) {
+    if (detail_.diagnosis && findings_.diagnosis.empty() && has_failure(part.expected)) {
       std::vector<Decoy> all = part.wrong;
       std::ranges::move(part.problem->alternatives(part.expected), std::back_inserter(all));
       findings_.diagnosis = diagnose(part.expected, all, part.problem->explanations(part.expected));
@@ -157,9 +167,13 @@ class Gathered {
   CaseFindings take() {
     std::vector<Expected> expected;
     for (const std::string& name : order_) {
-      expected.push_back(joined_.at(name).take());
-      findings_.outputs.push_back(compare(expected.back()));
-      joined_.at(name).place(findings_.outputs.back(), expected.back(), output_axes(op_, case_, name));
+      Joined& joined = joined_.at(name);
+      expected.push_back(joined.take());
+      OutputFindings& found = findings_.outputs.emplace_back(compare(expected.back()));
+      const std::vector<Axis> axes = output_axes(op_, case_, name);
+      joined.place(found, expected.back(), axes);
+      if (detail_.pictures) found.picture = joined.picture(op_, axes, expected.back());
+      if (detail_.regions) found.regions = spread_by_region(op_, axes, expected.back(), joined.places());
     }
     findings_.inputs = inputs_.text();
     judge(findings_, expected, answers_);
@@ -175,7 +189,7 @@ class Gathered {
   const Op& op_;
   const Case& case_;
   const RowSample& sample_;
-  const Depth depth_;
+  const Detail detail_;
   CaseFindings findings_;
   std::map<std::string, Joined> joined_;
   std::vector<std::string> order_;
@@ -227,10 +241,10 @@ void in_order(Index count, const Work& work, const After& after) {
 }  // namespace
 
 CaseFindings verify_rows(const Case& c, const RowSample& sample, const PartReader& read, Progress& progress,
-                         Depth depth) {
+                         const Detail& detail) {
   const Op& op = find_op(c);
   check_ports(op, c);
-  Gathered gathered(op, c, sample, depth);
+  Gathered gathered(op, c, sample, detail);
   const std::vector<RowPart>& parts = sample.parts();
   std::vector<double> done(parts.size());
   const auto advance = [&](Index n, double share) {
@@ -243,7 +257,7 @@ CaseFindings verify_rows(const Case& c, const RowSample& sample, const PartReade
   in_order(
       std::ssize(parts),
       [&](Index n) {
-        return std::make_unique<JudgedPart>(op, sample, parts[n], read, depth,
+        return std::make_unique<JudgedPart>(op, sample, parts[n], read, detail,
                                             [&, n](double share) { advance(n, share); });
       },
       [&](JudgedPart& part) { gathered.add(part); });

@@ -11,6 +11,36 @@ TILES, ERROR = PAGES / "tiles.html", PAGES / "error.html"
 ATTEST = sys.argv.pop(1)
 LEFT, RIGHT, HOME, END, SPACE, TAB, ENTER = "\ue012", "\ue014", "\ue011", "\ue010", " ", "\ue004", "\ue007"
 
+# The least contrast of any text to what is behind it (WCAG 2, relative luminance).
+CONTRAST = """
+  const drawing = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const rgb = (color) => {
+    drawing.clearRect(0, 0, 1, 1);
+    drawing.fillStyle = color;
+    drawing.fillRect(0, 0, 1, 1);
+    return [...drawing.getImageData(0, 0, 1, 1).data];
+  };
+  const light = (color) => color.slice(0, 3).map((x) => x / 255)
+    .map((x) => (x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, x, n) => sum + x * [0.2126, 0.7152, 0.0722][n], 0);
+  const behind = (e) => {
+    for (; e; e = e.parentElement) {
+      const color = rgb(getComputedStyle(e).backgroundColor);
+      if (color[3] === 255) return color;
+    }
+    return [255, 255, 255, 255];
+  };
+  let worst = [99, ""];
+  for (const e of document.querySelectorAll("body *")) {
+    const hasText = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!hasText || e.closest("svg, noscript, select, :disabled") || !e.getClientRects().length) continue;
+    const [a, b] = [light(rgb(getComputedStyle(e).color)), light(behind(e))].sort((x, y) => y - x);
+    const contrast = (a + 0.05) / (b + 0.05);
+    if (contrast < worst[0]) worst = [contrast, e.outerHTML.slice(0, 120)];
+  }
+  return worst;
+"""
+
 
 def run_all():
     """All tests in one browser; the exit status."""

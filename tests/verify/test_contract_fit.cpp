@@ -42,7 +42,7 @@ ContractFit fit_of(Case c) {
   return fit_contract(find_op(c), own, [&](const Attributes& contract) {
     c.contract = contract;
     Progress progress;
-    return verify_case(c, progress, Depth::verdict);
+    return verify_case(c, progress, {.diagnosis = false});
   });
 }
 

@@ -152,6 +152,7 @@ TEST_CASE("the JSON report has the documented keys in the documented order") {
                                                "stored_operands",
                                                "predicted",
                                                "profile",
+                                               "regions",
                                                "growth"});
   CHECK(o["shape"].dump() == "[2,3,77,64]");
   CHECK(o["at"].dump() == "[1,0,76,63]");

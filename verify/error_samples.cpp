@@ -1,0 +1,43 @@
+// The errors of the elements that statistics look at.
+#include "verify/error_samples.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace attest {
+namespace {
+
+constexpr Index most_elements = Index{1} << 16;  // more would not tell more
+
+}  // namespace
+
+std::vector<ErrorSample> error_samples(const Expected& expected, std::vector<ErrorPlace>& places,
+                                       Index step) {
+  const Tensor& dumped = *expected.dumped;
+  const Index n = dumped.size(), width = dumped.shape.empty() ? 1 : dumped.shape.back();
+  const Index rows = width > 0 ? n / width : 0;
+  if (step == 0) step = std::max<Index>(1, n / most_elements);
+  const double largest = format_of(expected.dtype).max;
+  std::vector<ErrorSample> samples;
+  Index looked_at = 0;
+  for (Index row = 0; row < rows; row += step) {
+    for (Index column = 0; column < width; ++column) {
+      const Index at = row * width + column;
+      const double got = dumped.values[at], value = expected.value[at], sigma = expected.sigma[at];
+      const double systematic = expected.systematic[at] + expected.value_error[at];
+      ++looked_at;
+      const bool takes_part = sigma > 0 && std::isfinite(sigma) && std::isfinite(systematic) &&
+                              std::isfinite(got) && std::abs(value) + expected.bound(at) < largest;
+      if (takes_part) {
+        const double beside_stores =
+            expected.has_all_replays ? expected.rest_systematic[at] + expected.value_error[at] : systematic;
+        samples.push_back({at, value, got - value, sigma * sigma, systematic, beside_stores});
+        places.push_back({row, column, round_to(std::abs(value), expected.dtype)});
+      }
+    }
+  }
+  if (2 * static_cast<Index>(samples.size()) < looked_at) samples.clear();
+  return samples;
+}
+
+}  // namespace attest
