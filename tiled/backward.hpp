@@ -13,10 +13,7 @@ constexpr Index panels_of_backward = 4;
 
 template <class Real>
 RowTiles backward_tiles(const Head<Real>& head) {
-  const RowTiles panels = row_panels<Real>(head.queries);
-  const Index tasks = (panels.count + panels_of_backward - 1) / panels_of_backward;
-  const Index panels_of_task = (panels.count + tasks - 1) / tasks;
-  return {panels_of_task * panels.rows, (panels.count + panels_of_task - 1) / panels_of_task};
+  return row_tasks<Real>(head.queries, panels_of_backward);
 }
 
 /// Columns of the sums dK and dV.

@@ -14,10 +14,7 @@ constexpr Index most_panels = 4;
 
 template <class Real>
 RowTiles forward_tiles(const Head<Real>& head) {
-  const RowTiles panels = row_panels<Real>(head.queries);
-  const Index tasks = (panels.count + most_panels - 1) / most_panels;
-  const Index panels_of_task = (panels.count + tasks - 1) / tasks;
-  return {panels_of_task * panels.rows, (panels.count + panels_of_task - 1) / panels_of_task};
+  return row_tasks<Real>(head.queries, most_panels);
 }
 
 /// Into how many parts the keys of a row are dealt, so that few rows keep many threads busy (flash decoding):

@@ -19,6 +19,15 @@ RowTiles row_panels(Index queries) {
   return {taken * lanes<Real>, takes_one_more ? vectors / taken : (vectors + taken - 1) / taken};
 }
 
+/// Tasks of at most so many panels, as even as they get.
+template <class Real>
+RowTiles row_tasks(Index queries, Index most_panels) {
+  const RowTiles panels = row_panels<Real>(queries);
+  const Index tasks = (panels.count + most_panels - 1) / most_panels;
+  const Index panels_of_task = (panels.count + tasks - 1) / tasks;
+  return {panels_of_task * panels.rows, (panels.count + panels_of_task - 1) / panels_of_task};
+}
+
 /// Rows of the largest panel.
 template <class Real>
 Index most_panel_rows(Index queries) {
