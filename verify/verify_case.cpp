@@ -35,35 +35,35 @@ Picture picture_of(const Op& op, const Case& c, const Expected& expected) {
 
 }  // namespace
 
-CaseFindings verify_case(const Case& c, Progress& progress, const Detail& detail) {
-  return verify_case(find_op(c), c, progress, detail);
+CaseFindings verify_case(const Case& c, Progress& progress, const Wanted& wanted) {
+  return verify_case(find_op(c), c, progress, wanted);
 }
 
-CaseFindings verify_case(const Op& op, const Case& c, Progress& progress, const Detail& detail) {
+CaseFindings verify_case(const Op& op, const Case& c, Progress& progress, const Wanted& wanted) {
   check_ports(op, c);
   const std::unique_ptr<Problem> problem = op.read(c);
   const std::vector<Expected> expected = problem->expect([&](double done) { progress.advance(done); });
-  if (detail.diagnosis) problem->recheck(expected);
+  if (wanted.diagnosis) problem->recheck(expected);
 
   CaseFindings findings;
   findings.file = c.file;
   findings.name = c.name;
   findings.op = c.op;
   findings.about = c.about;
-  if (detail.diagnosis) findings.inputs = digest_of(c).text();
+  if (wanted.diagnosis) findings.inputs = digest_of(c).text();
   findings.contract = problem->contract();
   findings.settled = problem->contract_keys().settled();
   findings.remarks = problem->remarks();
   for (const Expected& e : expected) {
     findings.outputs.push_back(compare(e));
     OutputFindings& found = findings.outputs.back();
-    if (detail.diagnosis) found.where = place_of_failures(op, c, e);
-    if (detail.pictures) found.picture = picture_of(op, c, e);
-    if (detail.regions) found.regions = spread_by_region(op, output_axes(op, c, e.output), e);
+    if (wanted.diagnosis) found.where = place_of_failures(op, c, e);
+    if (wanted.pictures) found.picture = picture_of(op, c, e);
+    if (wanted.regions) found.regions = spread_by_region(op, output_axes(op, c, e.output), e);
   }
   std::vector<Decoy> answers = problem->decoys(expected);
   judge(findings, expected, answers);
-  if (detail.diagnosis && findings.verdict == Verdict::fail) {
+  if (wanted.diagnosis && findings.verdict == Verdict::fail) {
     std::ranges::move(problem->alternatives(expected), std::back_inserter(answers));
     findings.diagnosis = diagnose(expected, answers, problem->explanations(expected));
   }

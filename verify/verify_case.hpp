@@ -12,13 +12,13 @@
 namespace attest {
 
 /// What there shall be beside the verdict, which none of it changes.
-struct Detail {
+struct Wanted {
   bool diagnosis = true;  // and places, and checks of ours; needless for a case that was judged before
   bool regions = false, pictures = false;
 };
 
 /// Judges one case. Throws InvalidCase if the case is malformed, InternalError if a check of ours fails.
-CaseFindings verify_case(const Case& c, Progress& progress, const Detail& detail = {});
+CaseFindings verify_case(const Case& c, Progress& progress, const Wanted& wanted = {});
 
 /// Reads parts of a case; see Dump. Called from several threads.
 using PartReader = std::function<Case(const Dump::Parts&)>;
@@ -26,9 +26,9 @@ using PartReader = std::function<Case(const Dump::Parts&)>;
 /// Judges the rows of a sample: memory for a key/value head a thread, and no more than four of them. The case
 /// may lack its values; `read` gives them. The same findings with any number of threads.
 CaseFindings verify_rows(const Case& c, const RowSample& sample, const PartReader& read, Progress& progress,
-                         const Detail& detail = {});
+                         const Wanted& wanted = {});
 
 /// The same for an operation that need not be in the table.
-CaseFindings verify_case(const Op& op, const Case& c, Progress& progress, const Detail& detail = {});
+CaseFindings verify_case(const Op& op, const Case& c, Progress& progress, const Wanted& wanted = {});
 
 }  // namespace attest

@@ -22,7 +22,7 @@ namespace {
 
 CaseFindings judge(const Dump& dump, const Listing& listing, const std::string& name, const Options& options,
                    Progress& progress) {
-  const Detail detail{.regions = !options.json.empty() || !options.html.empty(),
+  const Wanted wanted{.regions = !options.json.empty() || !options.html.empty(),
                       .pictures = !options.html.empty()};
   CaseFindings findings;
   findings.file = listing.file;
@@ -37,16 +37,16 @@ CaseFindings judge(const Dump& dump, const Listing& listing, const std::string& 
     c = dump.read(name, Dump::Contents::headers);
     const std::optional<RowSample> sample = RowSample::of(find_op(c), c, options.rows);
     if (!sample) c = dump.read(name);
-    const auto judged_to = [&](const Detail& wanted) {
-      if (!sample) return verify_case(c, progress, wanted);
+    const auto judged_to = [&](const Wanted& asked) {
+      if (!sample) return verify_case(c, progress, asked);
       const auto read = [&](const Dump::Parts& parts) {
         Case part = dump.read(name, parts);
         part.contract = c.contract;
         return part;
       };
-      return verify_rows(c, *sample, read, progress, wanted);
+      return verify_rows(c, *sample, read, progress, asked);
     };
-    findings = judged_to(detail);
+    findings = judged_to(wanted);
     if (!options.fit) return;
     Index number = 0;
     findings.fit = fit_contract(find_op(c), findings, [&](const Attributes& contract) {

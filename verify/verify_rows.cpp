@@ -117,14 +117,14 @@ struct JudgedPart {
   Digest inputs;
 
   JudgedPart(const Op& op, const RowSample& sample, const RowPart& part, const PartReader& read,
-             const Detail& detail, const ProgressFunction& progress)
+             const Wanted& wanted, const ProgressFunction& progress)
       : rows(part),
         some(sample.finished(read([&](const std::string& path) { return sample.selection(part, path); }),
                              part)),
         problem(op.read(some)),
         expected(problem->expect(progress)),
         inputs(digest_of(some)) {
-    if (detail.diagnosis) problem->recheck(expected);
+    if (wanted.diagnosis) problem->recheck(expected);
     wrong = problem->decoys(expected);
   }
 };
@@ -132,8 +132,8 @@ struct JudgedPart {
 /// Findings about all parts, which are added in their order.
 class Gathered {
  public:
-  Gathered(const Op& op, const Case& c, const RowSample& sample, const Detail& detail)
-      : op_(op), case_(c), sample_(sample), detail_(detail) {
+  Gathered(const Op& op, const Case& c, const RowSample& sample, const Wanted& wanted)
+      : op_(op), case_(c), sample_(sample), wanted_(wanted) {
     findings_.file = c.file;
     findings_.name = c.name;
     findings_.op = c.op;
@@ -146,7 +146,7 @@ class Gathered {
     findings_.contract = part.problem->contract();
     findings_.settled = part.problem->contract_keys().settled();
     add_new(findings_.remarks, part.problem->remarks());
-    if (detail_.diagnosis && findings_.diagnosis.empty() && has_failure(part.expected)) {
+    if (wanted_.diagnosis && findings_.diagnosis.empty() && has_failure(part.expected)) {
       std::vector<Decoy> all = part.wrong;
       std::ranges::move(part.problem->alternatives(part.expected), std::back_inserter(all));
       findings_.diagnosis = diagnose(part.expected, all, part.problem->explanations(part.expected));
@@ -172,8 +172,8 @@ class Gathered {
       OutputFindings& found = findings_.outputs.emplace_back(compare(expected.back()));
       const std::vector<Axis> axes = output_axes(op_, case_, name);
       joined.place(found, expected.back(), axes);
-      if (detail_.pictures) found.picture = joined.picture(op_, axes, expected.back());
-      if (detail_.regions) found.regions = spread_by_region(op_, axes, expected.back(), joined.places());
+      if (wanted_.pictures) found.picture = joined.picture(op_, axes, expected.back());
+      if (wanted_.regions) found.regions = spread_by_region(op_, axes, expected.back(), joined.places());
     }
     findings_.inputs = inputs_.text();
     judge(findings_, expected, answers_);
@@ -189,7 +189,7 @@ class Gathered {
   const Op& op_;
   const Case& case_;
   const RowSample& sample_;
-  const Detail detail_;
+  const Wanted wanted_;
   CaseFindings findings_;
   std::map<std::string, Joined> joined_;
   std::vector<std::string> order_;
@@ -241,10 +241,10 @@ void in_order(Index count, const Work& work, const After& after) {
 }  // namespace
 
 CaseFindings verify_rows(const Case& c, const RowSample& sample, const PartReader& read, Progress& progress,
-                         const Detail& detail) {
+                         const Wanted& wanted) {
   const Op& op = find_op(c);
   check_ports(op, c);
-  Gathered gathered(op, c, sample, detail);
+  Gathered gathered(op, c, sample, wanted);
   const std::vector<RowPart>& parts = sample.parts();
   std::vector<double> done(parts.size());
   const auto advance = [&](Index n, double share) {
@@ -257,7 +257,7 @@ CaseFindings verify_rows(const Case& c, const RowSample& sample, const PartReade
   in_order(
       std::ssize(parts),
       [&](Index n) {
-        return std::make_unique<JudgedPart>(op, sample, parts[n], read, detail,
+        return std::make_unique<JudgedPart>(op, sample, parts[n], read, wanted,
                                             [&, n](double share) { advance(n, share); });
       },
       [&](JudgedPart& part) { gathered.add(part); });
