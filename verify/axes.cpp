@@ -124,8 +124,7 @@ std::vector<Axis> broadcast_axes(const Op& op, const Case& c, Words symbols, con
 
 /// Rows along another axis than the last, as softmax allows.
 bool has_inner_rows(const Case& c) {
-  const auto axis = c.spec.find("axis");
-  return axis != c.spec.end() && axis->second != Attribute(std::int64_t{-1});
+  return KeyReader(c, "spec", c.spec).integer("axis", -1) != -1;
 }
 
 /// Ports such as "Sq B M" are length first; layout `blm` puts the batch there.

@@ -122,7 +122,7 @@ TEST_CASE("a fit names the precision that a kernel was built with") {
       {DType::float16, "p in float8_e4m3fn", "p_dtype float8_e4m3fn"},
       {DType::float32, "p in float16", "p_dtype float16"},
       {DType::float16, "qk sum in float16", "qk_accumulate float16"},
-      {DType::float16, "dS in bfloat16", "p_dtype bfloat16"},
+      {DType::float32, "dS in bfloat16", "p_dtype bfloat16"},
       {DType::float16, "dk and dv sums in bfloat16", "pv_accumulate bfloat16"},
   }));
   const ContractFit fit = fit_of(planted.element, planted.fault);
