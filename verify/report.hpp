@@ -24,9 +24,6 @@ std::string text_of_file(std::span<const CaseFindings> cases, const TextStyle& s
 std::string text_of_problems(const CaseFindings& c);
 std::string text_of_evidence(const CaseFindings& c);
 
-/// What `--fit` found of a case; "" if it was not asked for. Lines begin with six blanks.
-std::string text_of_fit(const CaseFindings& c, const TextStyle& style);
-
 /// What stands below the tables; the last line counts the verdicts.
 std::string text_of_summary(const RunFindings& run, const TextStyle& style);
 

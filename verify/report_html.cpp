@@ -138,6 +138,7 @@ std::string facts(const CaseFindings& c) {
   const std::string html =
       entry("contract", markup_text(c.contract)) + entry("judged", markup_text(c.judged)) +
       entry("diagnosis", causes.empty() ? "" : "<ol>" + causes + "</ol>") +
+      entry("fit", c.fit ? list_html(sentences_of(*c.fit)) : "") +
       entry("why inconclusive", list_html(c.reasons)) + entry("remarks", list_html(c.remarks)) +
       entry("spread of parts", parts_html(c)) + entry("about", about);
   return html.empty() ? "" : "<dl>\n" + html + "</dl>\n";

@@ -115,6 +115,14 @@ std::string case_details(const CaseFindings& c, const TextStyle& style) {
   return text;
 }
 
+/// What `--fit` found of a case; "" if it was not asked for.
+std::string fit_details(const CaseFindings& c, const TextStyle& style) {
+  std::string text;
+  if (!c.fit) return text;
+  for (const std::string& sentence : sentences_of(*c.fit)) text += detail("fit: " + sentence, style);
+  return text;
+}
+
 /// What was measured of an output, whatever its verdict: four lines.
 std::string output_evidence(const OutputFindings& o, const TextStyle& style) {
   const int digits = digits_of(o);
@@ -165,7 +173,7 @@ std::string text_of_file(std::span<const CaseFindings> cases, const TextStyle& s
   for (const CaseFindings& c : cases) {
     text += case_line(c, columns, style);
     if (!c.judged.empty()) text += detail(c.judged, style);
-    text += case_details(c, style) + text_of_fit(c, style);
+    text += case_details(c, style) + fit_details(c, style);
     if (amount == Detail::evidence) {
       text += case_evidence(c, style);
     } else if (contract.empty() && !c.contract.empty()) {
@@ -181,7 +189,7 @@ std::string text_of_problems(const CaseFindings& c) {
 }
 
 std::string text_of_evidence(const CaseFindings& c) {
-  return (c.judged.empty() ? "" : detail(c.judged, {})) + case_evidence(c, {}) + text_of_fit(c, {});
+  return (c.judged.empty() ? "" : detail(c.judged, {})) + case_evidence(c, {}) + fit_details(c, {});
 }
 
 std::string text_of_summary(const RunFindings& run, const TextStyle& style) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "verify/findings.hpp"
 
@@ -27,6 +28,9 @@ std::vector<std::string> sentences_of(const SpreadByRegion& axis);
 
 /// "by head 0.61 to 0.68": the least and the largest.
 std::string range_text(const SpreadByRegion& axis);
+
+/// What `--fit` found: "passes with p_dtype bfloat16 instead of float16; rms of error / sigma: o 0.83" ...
+std::vector<std::string> sentences_of(const ContractFit& fit);
 
 /// "error grew: spread 0.94, 0.83 in the baseline; 0.86 is the limit"
 std::string sentence_of(const Growth& x);

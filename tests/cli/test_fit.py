@@ -117,10 +117,11 @@ class Fit(ProgramTest):
         status, cases = self.fits("--baseline", baseline)
         self.assertEqual((status, cases["fine"]["fit"]["verdict"]), (0, "pass"))
 
-    def test_junit_has_it(self):
-        self.run_program("verify", self.path(), "--fit", "--junit", self.path("r.xml"))
-        with open(self.path("r.xml")) as junit:
-            self.assertIn(ROUGH, junit.read())
+    def test_files_have_it(self):
+        for option in "--junit", "--html":
+            self.run_program("verify", self.path(), "--fit", option, self.path("report"))
+            with open(self.path("report")) as report:
+                self.assertIn(ROUGH, report.read(), option)
 
     def test_a_case_that_is_not_judged_has_none(self):
         with h5py.File(self.path(), "r+") as dump:

@@ -1,5 +1,6 @@
-// What `--fit` found, as text.
-#include "verify/report.hpp"
+// What `--fit` found, in sentences.
+#include "verify/sentences.hpp"
+#include "verify/text.hpp"
 
 namespace attest {
 namespace {
@@ -22,10 +23,6 @@ std::string spreads_text(const OtherContract& contract) {
   return text;
 }
 
-std::string line(const std::string& text, const TextStyle& style) {
-  return wrapped("fit: " + text, style.width, 6, 8);
-}
-
 std::string alternatives(const std::vector<OtherContract>& contracts) {
   std::string text;
   for (const OtherContract& contract : contracts) text += (text.empty() ? "" : "; ") + changes_text(contract);
@@ -34,33 +31,29 @@ std::string alternatives(const std::vector<OtherContract>& contracts) {
 
 }  // namespace
 
-std::string text_of_fit(const CaseFindings& c, const TextStyle& style) {
-  if (!c.fit) return "";
-  const ContractFit& fit = *c.fit;
-  if (fit.contract.empty()) return line("the operation has no contract to vary", style);
-  std::string text;
+std::vector<std::string> sentences_of(const ContractFit& fit) {
+  if (fit.contract.empty()) return {"the operation has no contract to vary"};
+  std::vector<std::string> sentences;
   if (fit.verdict == Verdict::fail) {
     for (const OtherContract& contract : fit.weaker)
-      text +=
-          line("passes with " + changes_text(contract) + "; rms of error / sigma: " + spreads_text(contract),
-               style);
+      sentences.push_back("passes with " + changes_text(contract) +
+                          "; rms of error / sigma: " + spreads_text(contract));
     if (!fit.too_weak.empty())
-      text += line("wrong answers pass as well with " + alternatives(fit.too_weak), style);
-    if (fit.weaker.empty()) text += line("no weaker contract that still rejects wrong answers", style);
+      sentences.push_back("wrong answers pass as well with " + alternatives(fit.too_weak));
+    if (fit.weaker.empty()) sentences.push_back("no weaker contract that still rejects wrong answers");
   } else {
-    std::string found =
-        fit.verdict == Verdict::pass ? "satisfies its contract" : "inconclusive under its contract";
+    std::string& found = sentences.emplace_back(
+        fit.verdict == Verdict::pass ? "satisfies its contract" : "inconclusive under its contract");
     if (fit.stricter.empty()) {
       found += " and no stricter one";
     } else {
       found += "; likewise with " + alternatives(fit.stricter);
       if (fit.stricter.size() > 1) found += ", each by itself";
     }
-    text += line(found, style);
   }
   if (!fit.is_minimal)
-    text += line("the search stopped after " + std::to_string(fit.judged) + " contracts", style);
-  return text;
+    sentences.push_back("the search stopped after " + std::to_string(fit.judged) + " contracts");
+  return sentences;
 }
 
 }  // namespace attest
