@@ -75,7 +75,7 @@ summary { cursor: pointer; } :focus-visible { outline: 2px solid var(--link); ou
 @media (max-width: 40rem) {
   body { padding: 1.25rem 1rem 3rem; } h1 { font-size: 1.4rem; }
   section { margin-top: 2.5rem; padding-top: 1.5rem; }
-  table { font-size: .8125rem; } th, td { padding-right: .4rem; } td small, th small { font-size: .75rem; }
+  table { font-size: .8125rem; } th, td { padding-right: .4rem; overflow-wrap: anywhere; } td small, th small { font-size: .75rem; }
   td.small svg { display: block; margin-right: 0; width: 3rem; height: auto; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .75rem; }
 }
