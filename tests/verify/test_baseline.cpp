@@ -4,7 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <filesystem>
 #include <fstream>
+
+#include <unistd.h>
 
 #include "core/invalid_case.hpp"
 #include "tests/catch.hpp"
@@ -66,11 +70,25 @@ std::string text_of(const std::vector<Growth>& all) {
   return text;
 }
 
+/// A file of this test alone, which goes with it.
+struct Scratch {
+  std::string path = (std::filesystem::temp_directory_path() / "attest_baseline_XXXXXX").string();
+
+  Scratch() { close(mkstemp(path.data())); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  ~Scratch() { std::filesystem::remove(path); }
+};
+
+Baseline read_back(const std::string& text) {
+  const Scratch file;
+  std::ofstream(file.path) << text;
+  return Baseline::read(file.path, version);
+}
+
 /// The report of a run with these cases as it is read back from a file.
 Baseline read_back(const std::vector<CaseFindings>& cases) {
-  const std::string path = "test_baseline.json";
-  std::ofstream(path) << Baseline().with(cases, version);
-  return Baseline::read(path, version);
+  return read_back(Baseline().with(cases, version));
 }
 
 }  // namespace
@@ -164,9 +182,7 @@ TEST_CASE("an update replaces cases of the same file and name, wherever the file
   CaseFindings moved = a;
   moved.file = "/elsewhere/" + a.file;
   moved.inputs = "0123456789abcdef";
-  const std::string path = "test_baseline.json";
-  std::ofstream(path) << first.with(std::vector{moved}, version);
-  const Baseline updated = Baseline::read(path, version);
+  const Baseline updated = read_back(first.with(std::vector{moved}, version));
   REQUIRE(updated.cases().size() == 2);
   CHECK(updated.cases()[0].inputs == "0123456789abcdef");
   CHECK(updated.cases()[1].name == "second");
@@ -174,7 +190,7 @@ TEST_CASE("an update replaces cases of the same file and name, wherever the file
 }
 
 TEST_CASE("a file that is no baseline of this version is refused, with its name") {
-  const std::string path = "test_baseline.json";
+  const Scratch file;
   const std::string good = Baseline().with(std::vector{findings_of(long_rows(1), kernel_of(64))}, version);
   const auto replaced = [&](const std::string& from, const std::string& to) {
     std::string text = good;
@@ -187,13 +203,13 @@ TEST_CASE("a file that is no baseline of this version is refused, with its name"
         replaced("\"verdict\": \"pass\"", "\"verdict\": \"fail\""), replaced("\"inputs\"", "\"imputs\""),
         replaced("\"worst_ratio\": ", "\"worst_ratio\": \"large\", \"was\": "),
         replaced("\"rows\": [", "\"rows\": [{}, ")}) {
-    std::ofstream(path) << text;
+    std::ofstream(file.path) << text;
     INFO(text.substr(0, 200));
     try {
-      Baseline::read(path, version);
+      Baseline::read(file.path, version);
       FAIL("it was read");
     } catch (const InvalidCase& e) {
-      CHECK(std::string(e.what()).starts_with(path + ": "));
+      CHECK(std::string(e.what()).starts_with(file.path + ": "));
     }
   }
   CHECK_THROWS_AS(Baseline::read("no/such/file.json", version), InvalidCase);
