@@ -1,4 +1,4 @@
-# find_package(attest): the targets attest::core, attest::ref and attest::verify, and what they link.
+# find_package(attest): the targets attest::core, attest::ref, attest::verify and, for x86-64, attest::tiled.
 include(CMakeFindDependencyMacro)
 enable_language(C)  # FindHDF5 compiles its probe as C.
 find_dependency(OpenMP COMPONENTS CXX)

@@ -5,6 +5,12 @@ include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/attest)
 install(TARGETS attest)
 install(TARGETS attest_core attest_ref attest_verify EXPORT attestTargets)
+if(TARGET attest_tiled)
+  install(TARGETS attest_tiled EXPORT attestTargets)
+  # The others are compiled once for each instruction set level.
+  install(DIRECTORY tiled DESTINATION include/attest FILES_MATCHING
+    REGEX "/(attention|dispatch|emulated|merge|precise_attention|(precise_)?problem|rms_norm|rope|row_kernels|traced)\\.hpp$")
+endif()
 install(EXPORT attestTargets NAMESPACE attest:: DESTINATION ${package_dir})
 # The headers that name HDF5's types are for our sources only.
 install(DIRECTORY core ref verify DESTINATION include/attest

@@ -38,6 +38,8 @@ struct BasicAttentionInputs {
   Index past = 0;                    // how many of the Sk keys stand before the sequence of the queries
   View<const Index, 1> row{};        // [Sq]: which rows of the sequence q holds; empty: all of them
   Index rows = 0;                    // of the sequence, where q does not hold all of them
+  View<const Index, 1> key{};  // [Sk]: which keys of the sequence k holds, ascending; empty: all of them
+  Index all_keys = 0;          // of the sequence, where k does not hold all of them
 
   Index q_heads() const { return q.extent(0); }
   Index kv_heads() const { return k.extent(0); }
@@ -47,13 +49,15 @@ struct BasicAttentionInputs {
   Index v_width() const { return v.extent(2); }
   Index group() const { return q_heads() / kv_heads(); }  // query heads that share a key/value head
   Index kv_head(Index h) const { return h / group(); }
+  Index sequence_keys() const { return key ? all_keys : keys(); }
+  Index key_position(Index j) const { return key ? key(j) : j; }  // of key j in the sequence
 };
 using AttentionInputs = BasicAttentionInputs<double>;
 
 template <class Real>
 Index diagonal(const AttentionSpec& spec, const BasicAttentionInputs<Real>& in, Index i) {
   const Index row = in.row ? in.row(i) : i, rows = in.row ? in.rows : in.queries();
-  return row + (spec.causal == Causal::top_left ? in.past : in.keys() - rows);
+  return row + (spec.causal == Causal::top_left ? in.past : in.sequence_keys() - rows);
 }
 
 }  // namespace attest

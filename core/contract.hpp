@@ -1,6 +1,8 @@
 // The numerics contract: which precisions a kernel promises.
 #pragma once
 
+#include <optional>
+
 #include "core/dtype.hpp"
 
 namespace attest {
@@ -23,6 +25,8 @@ struct Contract {
   Accumulator qk;       // q.k, and do.v in the backward pass
   Accumulator pv;       // the products with P and dS
   bool row_sum_takes_stored_weights = false;  // weights are rounded to p_dtype before the row sum adds them
+  std::optional<DType> scores_dtype{};  // kernels that are not fused: q.k, scores, do.v and dS are stored in
+                                        // it between operations
 };
 
 }  // namespace attest

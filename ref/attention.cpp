@@ -23,7 +23,7 @@ double max_or_nan(double a, double b) {
 }
 
 bool may_attend(const AttentionSpec& spec, const AttentionInputs& in, Index h, Index i, Index j) {
-  const Index after_diagonal = j - diagonal(spec, in, i);
+  const Index after_diagonal = in.key_position(j) - diagonal(spec, in, i);
   if (spec.causal != Causal::none && after_diagonal > 0) return false;
   if (spec.window_left >= 0 && -after_diagonal > spec.window_left) return false;
   if (spec.window_right >= 0 && after_diagonal > spec.window_right) return false;
@@ -45,7 +45,7 @@ Score score(const AttentionSpec& spec, const AttentionInputs& in, Index h, Index
     slope = 1 - t * t;
   }
   if (in.alibi_slopes) {
-    s -= in.alibi_slopes(h) * std::abs(static_cast<double>(diagonal(spec, in, i) - j));
+    s -= in.alibi_slopes(h) * std::abs(static_cast<double>(diagonal(spec, in, i) - in.key_position(j)));
   }
   if (in.bias) s += in.bias(h, i, j);
   return {s, slope};
@@ -66,7 +66,7 @@ PairGradient pair_gradient(const AttentionSpec& spec, const AttentionInputs& in,
       case EmptyRow::nan:
         return {nan, nan, nan};
       case EmptyRow::mean_v:
-        return {1.0 / static_cast<double>(in.keys()), 0, 0};
+        return {1.0 / static_cast<double>(in.sequence_keys()), 0, 0};
     }
   }
   const Score x = score(spec, in, h, i, j);

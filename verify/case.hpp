@@ -44,6 +44,10 @@ struct Case {
   // shares.
   std::vector<Index> row;  // empty: all of them
   Index rows = 0, parts = 1;
+  // For sums over rows it is a block of rows of one of `heads` query heads, and holds the keys `key` of
+  // `keys`, of which `past` stand before k and are not in it.
+  std::vector<Index> key;  // empty: all of them
+  Index keys = 0, past = 0, heads = 1;
 
   /// The tensor in/port or out/port; null if there is none.
   const Tensor* input(const std::string& port) const { return find(in, port); }

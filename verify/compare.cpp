@@ -43,6 +43,12 @@ bool within_bound(const Expected& expected, Index at, double got) {
   return is_close(got, want, bound) || is_permitted_overflow(expected, got, want, bound);
 }
 
+bool has_wrong_elements(const Expected& expected) {
+  for (Index at = 0; at < expected.dumped->size(); ++at)
+    if (!within_bound(expected, at, expected.dumped->values[at])) return true;
+  return false;
+}
+
 double error_ratio(const Expected& expected, Index at) {
   return ratio(error_of(expected, at), expected.bound(at));
 }

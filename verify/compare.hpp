@@ -11,6 +11,9 @@ namespace attest {
 /// past the largest value.
 bool within_bound(const Expected& expected, Index at, double got);
 
+/// Does any element not pass?
+bool has_wrong_elements(const Expected& expected);
+
 /// |error| / bound; 0 for permitted overflows and right special values, infinity where one is wrong.
 double error_ratio(const Expected& expected, Index at);
 

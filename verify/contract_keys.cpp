@@ -31,6 +31,9 @@ Contract attention_keys(KeyReader& keys, DType operands, MatrixUnit unit) {
   contract.pv = accumulator(read_dtype(keys, "pv_accumulate", wide), operands, unit);
   contract.row_sum_takes_stored_weights =
       keys.choice<bool>("row_sum", {{"computed", false}, {"stored", true}}, false);
+  contract.scores_dtype = read_dtype(keys, "scores_dtype", contract.softmax_dtype);
+  if (unit_roundoff(*contract.scores_dtype) <= unit_roundoff(contract.softmax_dtype))
+    contract.scores_dtype.reset();
   return contract;
 }
 
@@ -38,7 +41,9 @@ std::string precisions_text(const Contract& contract) {
   return "p " + std::string(format_of(contract.p_dtype).name) + ", softmax " +
          std::string(format_of(contract.softmax_dtype).name) + ", qk in " + accumulator_text(contract.qk) +
          ", pv in " + accumulator_text(contract.pv) +
-         (contract.row_sum_takes_stored_weights ? ", row sum of stored weights" : "");
+         (contract.row_sum_takes_stored_weights ? ", row sum of stored weights" : "") +
+         (contract.scores_dtype ? ", scores stored in " + std::string(format_of(*contract.scores_dtype).name)
+                                : "");
 }
 
 }  // namespace
@@ -84,6 +89,9 @@ std::vector<SpecKey> attention_contract_keys() {
       {"pv_accumulate", "element type", wide_fallback, "sums of the products with the weights and with dS",
        "bfloat16"},
       {"softmax_dtype", "element type", wide_fallback, "scores, exponentials, row sums, rescaling",
+       "bfloat16"},
+      {"scores_dtype", "element type", "softmax_dtype",
+       "kernels that are not fused: q.k, scores, do.v and dS as they are stored between operations",
        "bfloat16"},
       {"matrix_unit", "none, hopper, ampere, volta", "ampere",
        "how products of 16 and 8 bits are added up in float32; none: as elsewhere, every addition is "

@@ -17,32 +17,76 @@ constexpr std::size_t most_entries = 3;
 /// Fewer elements than this have the value of a wrong answer by chance.
 constexpr Index least_votes = 3;
 
-/// Wrong elements that an answer explains, and others.
+bool is_gradient(const std::string& output) {
+  return output.starts_with('d');
+}
+
+/// What an answer says of the elements of the dump, by output.
 struct Votes {
-  Index speak_for = 0, against = 0;
-  std::map<std::string, Index> wrong_in;  // output: elements that the answer explains
-  Index needed = 1;                       // to count at all
-  Index right = 0, denied = 0;            // right elements, and those that the answer says are wrong
+  struct Count {
+    Index wrong = 0, explained = 0;  // wrong elements, and those that have the value of the answer
+    Index right = 0, denied = 0;     // right ones, and those that should be wrong
+  };
+  std::map<std::string, Count> of;
+  Index needed = 1;  // explained elements, to count at all
+  bool is_of_whole_call = false;
 
   double denied_share() const {
-    return static_cast<double>(denied) / static_cast<double>(std::max<Index>(right, 1));
+    Count all;
+    for (const auto& [output, count] : of) all.right += count.right, all.denied += count.denied;
+    return static_cast<double>(all.denied) / static_cast<double>(std::max<Index>(all.right, 1));
   }
-  double confidence() const {
-    return speak_for < needed ? 0 : static_cast<double>(speak_for) / static_cast<double>(speak_for + against);
+  bool explains_every_output() const {
+    return std::ranges::all_of(of, [](const auto& x) {
+      return static_cast<double>(x.second.explained) >=
+             least_confidence * static_cast<double>(x.second.wrong);
+    });
+  }
+  /// Gradients of a wrong forward pass may be wrong by that alone.
+  double confidence() const { return is_contradicted() ? 0 : std::max(share(true), share(false)); }
+
+ private:
+  /// An answer of the whole call that says why a forward output is wrong cannot be wrong about another one.
+  bool is_contradicted() const {
+    const auto is_forward_and = [](auto statement) {
+      return [statement](const auto& x) { return !is_gradient(x.first) && statement(x.second); };
+    };
+    return is_of_whole_call &&
+           std::ranges::any_of(of, is_forward_and([](const Count& c) { return c.wrong > 0; })) &&
+           std::ranges::any_of(
+               of, is_forward_and([](const Count& c) { return c.wrong == 0 && 2 * c.denied > c.right; }));
+  }
+  double share(bool with_gradients) const {
+    Index explained = 0, all = 0;
+    for (const auto& [output, count] : of) {
+      if (count.wrong == 0 || (is_gradient(output) && !with_gradients)) continue;
+      explained += count.explained;
+      all += count.wrong + (is_of_whole_call ? count.denied : 0);
+    }
+    return explained < needed ? 0 : static_cast<double>(explained) / static_cast<double>(all);
   }
 };
 
-/// A single element of all outputs is wrong, and finite.
+/// A single element of all outputs is wrong, finite, and stands out.
 std::optional<DiagnosisEntry> one_element(std::span<const Expected> expected) {
+  constexpr double least_gap = 1.3;
   const Expected* where = nullptr;
+  double worst = 0;
   for (const Expected& e : expected) {
     for (Index at = 0; at < e.dumped->size(); ++at) {
-      if (within_bound(e, at, e.dumped->values[at])) continue;
-      if (where || e.dumped->size() == 1 || !std::isfinite(e.dumped->values[at])) return {};
-      where = &e;
+      const double got = e.dumped->values[at];
+      if (within_bound(e, at, got)) continue;
+      if (where || e.dumped->size() == 1 || !std::isfinite(got)) return {};
+      where = &e, worst = std::abs(got - e.value[at]) / e.bound(at);
     }
   }
   if (!where) return {};
+  for (Index at = 0; at < where->dumped->size(); ++at) {
+    const double got = where->dumped->values[at];
+    if (within_bound(*where, at, got) &&
+        std::abs(got - where->value[at]) * least_gap > worst * where->bound(at))
+      return {};
+  }
   return DiagnosisEntry{"one element alone, as a flipped bit or a race leaves it", 0.9,
                         "all others of " + where->output + " and of the other outputs are right"};
 }
@@ -52,14 +96,23 @@ bool is_close_to(const Expected& expected, Index at, double answer) {
   const double got = expected.dumped->values[at], want = expected.value[at];
   if (within_bound(expected, at, answer)) return false;  // not to be told from the right answer
   if (got == answer || (std::isnan(got) && std::isnan(answer))) return true;
-  const double growth = want == 0 ? 1 : std::max(1.0, std::abs(answer / want));
-  return std::abs(got - answer) <= growth * expected.bound(at) + 2 * ulp(std::abs(answer), expected.dtype);
+  const double growth = want == 0 ? 1 : std::max(1.0, std::abs(answer / want)), off = std::abs(got - answer);
+  // Beside an error of hardly more than the bound, many answers are within the bound by chance.
+  return off <= growth * expected.bound(at) + 2 * ulp(std::abs(answer), expected.dtype) &&
+         2 * off <= std::abs(got - want) + 2 * ulp(std::abs(answer), expected.dtype);
 }
 
-/// Right elements say nothing: a fault may be in one head only.
-void vote(Votes& votes, const Expected& expected, bool fits) {
-  ++(fits ? votes.speak_for : votes.against);
-  if (fits) ++votes.wrong_in[expected.output];
+/// Of answers that are not of the whole call, right elements say little: a fault may be in one head only.
+void vote(Votes& votes, const Expected& expected, Index at, double answer) {
+  Votes::Count& count = votes.of[expected.output];
+  const double got = expected.dumped->values[at];
+  if (within_bound(expected, at, got)) {
+    ++count.right;
+    count.denied += !within_bound(expected, at, answer) && !(std::abs(got - answer) <= expected.bound(at));
+  } else {
+    ++count.wrong;
+    count.explained += is_close_to(expected, at, answer);
+  }
 }
 
 /// Values are too small altogether, and most errors below a unit in the last place point towards zero.
@@ -83,8 +136,10 @@ std::optional<DiagnosisEntry> truncation(const Expected& e) {
 
 DiagnosisEntry entry_of(const std::string& cause, const Votes& votes) {
   std::string evidence;
-  for (const auto& [output, count] : votes.wrong_in)
-    evidence += (evidence.empty() ? "" : ", ") + std::to_string(count) + " wrong elements of " + output;
+  for (const auto& [output, count] : votes.of)
+    if (count.explained > 0)
+      evidence +=
+          (evidence.empty() ? "" : ", ") + std::to_string(count.explained) + " wrong elements of " + output;
   return {cause, votes.confidence(), evidence + " have that value"};
 }
 
@@ -98,15 +153,10 @@ std::vector<DiagnosisEntry> diagnose(std::span<const Expected> expected, std::sp
     if (e == expected.end()) continue;
     Votes& of_name = votes[answer.name];
     of_name.needed = std::min(least_votes, static_cast<Index>(e->value.size()));
-    for (std::size_t n = 0; n < answer.at.size(); ++n) {
-      const Index at = answer.at[n];
-      if (within_bound(*e, at, e->dumped->values[at])) {
-        ++of_name.right;
-        of_name.denied += !within_bound(*e, at, answer.value[n]);
-        continue;
-      }
-      vote(of_name, *e, is_close_to(*e, at, answer.value[n]));
-    }
+    of_name.is_of_whole_call = answer.is_of_whole_call;
+    // As it would have been stored: an error may be less than its rounding.
+    for (std::size_t n = 0; n < answer.at.size(); ++n)
+      vote(of_name, *e, answer.at[n], round_to(answer.value[n], e->dtype));
   }
   for (const Expected& e : expected) {
     for (Index at = 0; at < e.dumped->size(); ++at) {
@@ -115,18 +165,23 @@ std::vector<DiagnosisEntry> diagnose(std::span<const Expected> expected, std::sp
       for (const auto& [name, fits] :
            {std::pair{"zeros, or nothing written", got == 0}, std::pair{"NaN", std::isnan(got)},
             std::pair{"infinity", std::isinf(got)}}) {
-        vote(votes[name], e, fits);
+        Votes::Count& count = votes[name].of[e.output];
+        ++count.wrong;
+        count.explained += fits;
       }
     }
   }
 
   std::vector<DiagnosisEntry> all;
-  // Of answers that say the same of what is wrong, the one that denies least of what is right comes first.
-  std::vector<std::pair<double, const std::pair<const std::string, Votes>*>> by_denied;
-  for (const auto& x : votes) by_denied.emplace_back(x.second.denied_share(), &x);
-  std::ranges::stable_sort(by_denied, {}, &decltype(by_denied)::value_type::first);
-  for (const auto& [denied, x] : by_denied)
-    if (x->second.confidence() >= least_confidence) all.push_back(entry_of(x->first, x->second));
+  // Of answers that say the same of what is wrong, those come first that leave no output unexplained, then
+  // those that deny least of what is right.
+  std::vector<const std::pair<const std::string, Votes>*> likely;
+  for (const auto& x : votes)
+    if (x.second.confidence() >= least_confidence) likely.push_back(&x);
+  std::ranges::stable_sort(likely, {}, [](const auto* x) {
+    return std::pair{!x->second.explains_every_output(), x->second.denied_share()};
+  });
+  for (const auto* x : likely) all.push_back(entry_of(x->first, x->second));
   if (const auto alone = one_element(expected)) all.push_back(*alone);
   all.insert(all.end(), fitted.begin(), fitted.end());
   for (const Expected& e : expected)

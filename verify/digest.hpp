@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -15,6 +16,7 @@ class Digest {
  public:
   void add(std::uint64_t bits);
   void add(std::string_view text);
+  void add(std::span<const double> values);
   void add(const Digest& other) { add(other.state_); }
   std::string text() const;  // 16 hexadecimal digits
 

@@ -37,12 +37,15 @@ struct Expected {
   std::vector<double> sigma;  // predicted standard deviation, rounding of the store included
   std::vector<double> systematic;  // bound of what does not average out, rounding of the store not included
 
+  std::vector<double> double_error;  // value_error of values in double; empty if those of `value` are
+
   // Of outputs that are sums of operands which a device rounds and stores (P, dS): ways to store them, which
   // of these explains the dump best, if one explains anything, and what is left of the two lines above,
   // without the output's own store, if these roundings are known. All empty for other outputs.
   std::vector<Replay> replays;
   std::optional<std::size_t> best_replay;
   bool has_all_replays = false;  // a kernel that keeps the contract stores in one of these ways
+  bool must_replay = false;      // and this kernel does, as another output shows
   std::vector<double> rest_sigma, rest_systematic;
 
   Expected(std::string name, const Tensor& tensor)
@@ -73,6 +76,11 @@ struct Expected {
 
   /// The one that explains the dump best; null if none does.
   const Replay* replay() const { return best_replay ? &replays[*best_replay] : nullptr; }
+
+  /// What value and the same computed in double, as ref does, may differ by.
+  double disagreement(Index i) const {
+    return value_error[i] + (double_error.empty() ? value_error : double_error)[i];
+  }
 
   double bound(Index i) const { return probable[i] + value_error[i]; }
 };

@@ -21,7 +21,7 @@ void try_element(Trial& trial, const Expected& expected, Index at, double answer
   const double right = round_to(expected.value[at], expected.dtype);
   if (written == right || (std::isnan(written) && std::isnan(right))) return;
   // Both are computed: an answer that means the same may differ by what either is off.
-  if (std::abs(answer - expected.value[at]) <= 2 * expected.value_error[at]) return;
+  if (std::abs(answer - expected.value[at]) <= expected.disagreement(at)) return;
   trial.differs = true;
   trial.rejected |= !within_bound(expected, at, written);
 }

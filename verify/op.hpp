@@ -47,9 +47,10 @@ struct SpecKey {
 struct Decoy {
   std::string name;
   std::string output;
-  std::vector<Index> at;      // flat indices
-  std::vector<double> value;  // what the wrong answer would be there, before rounding
-  bool is_subtle = false;     // hidden by most inputs: a case that cannot tell it may pass all the same
+  std::vector<Index> at;          // flat indices
+  std::vector<double> value;      // what the wrong answer would be there, before rounding
+  bool is_subtle = false;         // hidden by most inputs: a case that cannot tell it may pass all the same
+  bool is_of_whole_call = false;  // as a diagnosis it has to agree with right elements, too
 };
 
 /// Called now and then, from one thread, with the share of the work that is done.
@@ -91,6 +92,26 @@ class Problem {
   ContractReader contract_keys_;
 };
 
+/// Gradients of some keys, which are sums over all rows. A case has a block of rows of one query head.
+class KeyProblem {
+ public:
+  virtual ~KeyProblem() = default;
+
+  /// Which rows of a block cannot take part, as their own outputs cannot be right: by index. Judge these.
+  virtual std::vector<Index> unusable_rows(const Case& block) const = 0;
+
+  /// Takes a block that has no such rows; blocks come in order.
+  virtual void add(const Case& block) = 0;
+  /// After the last block of a query head.
+  virtual void finish_head() = 0;
+
+  /// As of Problem. Call after the last head, once.
+  virtual std::vector<Expected> expect() = 0;
+  virtual void recheck(std::span<const Expected> expected) const = 0;
+  /// likely: those that a failure may be, and not those that must not pass.
+  virtual std::vector<Decoy> wrong_answers(bool likely) const = 0;
+};
+
 struct Op {
   std::string_view name, summary;
   std::vector<Port> inputs, outputs;
@@ -100,6 +121,8 @@ struct Op {
   std::unique_ptr<Problem> (*read)(const Case& c);
   OpInputs generated = {};
   bool judges_rows = false;  // a case may hold some of its rows only: Case::row
+  /// Of a block of a case that may hold some of its keys only, Case::key; the first block will do.
+  std::unique_ptr<KeyProblem> (*read_keys)(const Case& c) = nullptr;
 };
 
 /// All operations, in the order of the documentation.

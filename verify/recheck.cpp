@@ -15,7 +15,7 @@ void hold_against_ref(std::span<const Expected> expected, std::span<const Decoy>
     for (std::size_t n = 0; n < answer.at.size(); ++n) {
       const Index at = answer.at[n];
       const double value = e->value[at], want = answer.value[n];
-      const bool agrees = value == want || std::abs(value - want) <= 2 * e->value_error[at] ||
+      const bool agrees = value == want || std::abs(value - want) <= e->disagreement(at) ||
                           (std::isnan(value) && std::isnan(want));
       if (agrees) continue;
       throw InternalError("the engine's value of out/" + e->output + " at flat index " + std::to_string(at) +

@@ -12,6 +12,7 @@ namespace attest {
 /// replayed spread: of outputs whose elements show more than that: root mean square of what is left of the
 /// errors / its predicted standard deviation.
 /// misrounded: of gradients, share of the stored operands that are not the nearest to the exact ones.
+/// Where there must be a replay and none explains the dump, misrounded is that of the least wrong one.
 /// Empty where there is no replay, or where it does not say enough. Derivation: docs/statistics.md, "Replay".
 std::vector<Statistic> replay_statistics(const Expected& expected);
 

@@ -16,6 +16,20 @@ namespace {
 
 constexpr Index most_blocks = 32;  // of an ErrorProfile, along rows and along columns
 
+/// What the roundings of stored operands do to the values altogether, where they are known: few distinct
+/// weights are rounded alike everywhere, and do not average out.
+double replayed_gain(const Expected& expected, const std::vector<ErrorSample>& samples) {
+  if (!(share_not_replayed(expected) < most_not_replayed)) return 0;
+  double gain = 0, total = 0;
+  for (const ErrorSample& s : samples) {
+    const double shift = expected.replay()->shift[s.at];
+    if (!std::isfinite(shift)) continue;
+    gain += s.value * shift / s.predicted();
+    total += s.value * s.value / s.predicted();
+  }
+  return total > 0 ? std::abs(gain) / total : 0;
+}
+
 /// The largest gain that a kernel has which keeps the contract, but for chance. Equation (2).
 double systematic_gain(const Expected& expected, const std::vector<ErrorSample>& samples) {
   double leaning = 0, total = 0;
@@ -28,7 +42,8 @@ double systematic_gain(const Expected& expected, const std::vector<ErrorSample>&
   }
   double largest = 0;
   for (const double gain : of_stores) largest = std::max(largest, std::abs(gain));
-  return total > 0 ? (leaning + largest) / total : 0;
+  return total > 0 ? std::max((leaning + largest) / total, leaning / total + replayed_gain(expected, samples))
+                   : 0;
 }
 
 }  // namespace

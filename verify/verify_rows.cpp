@@ -1,4 +1,5 @@
-// One case by rows: its parts are judged a few at a time, and what they give is put together in their order.
+// One case by rows and keys: its parts are judged a few at a time, and what they give is put together in
+// their order.
 #include <omp.h>
 
 #include <algorithm>
@@ -99,33 +100,104 @@ void add_new(std::vector<std::string>& all, const std::vector<std::string>& more
     if (std::ranges::find(all, text) == all.end()) all.push_back(text);
 }
 
-bool has_failure(std::span<const Expected> expected) {
-  return std::ranges::any_of(expected, [](const Expected& e) {
-    for (Index at = 0; at < e.dumped->size(); ++at)
-      if (!within_bound(e, at, e.dumped->values[at])) return true;
-    return false;
-  });
-}
+/// The keys of a part, from all rows of the query heads that read them.
+class JudgedKeys {
+ public:
+  JudgedKeys(const Op& op, const RowSample& sample, const RowPart& part, const PartReader& read,
+             const ProgressFunction& progress)
+      : sample_(sample), part_(part), read_(read), first_(block({0, {0}})), problem_(op.read_keys(first_)) {
+    const Index blocks = (sample.sequence() + rows_at_a_time - 1) / rows_at_a_time;
+    for (Index head = 0; head < sample.group(); ++head) {
+      for (Index n = 0; n < blocks; ++n) {
+        add({head, rows(n * rows_at_a_time)});
+        progress(static_cast<double>(head * blocks + n + 1) / static_cast<double>(sample.group() * blocks));
+      }
+      problem_->finish_head();
+    }
+    std::ranges::sort(unusable_);
+  }
+
+  KeyProblem& problem() const { return *problem_; }
+
+  /// Rows that could not take part, of whichever head.
+  const std::vector<Index>& unusable() const { return unusable_; }
+
+ private:
+  static constexpr Index rows_at_a_time = 2048;
+
+  std::vector<Index> rows(Index first) const {
+    std::vector<Index> all(std::min(rows_at_a_time, sample_.sequence() - first));
+    std::iota(all.begin(), all.end(), first);
+    return all;
+  }
+
+  Case block(const RowBlock& wanted) const {
+    return sample_.finished(
+        read_([&](const std::string& path) { return sample_.selection(part_, wanted, path); }), part_,
+        wanted);
+  }
+
+  void add(RowBlock wanted) {
+    const Case all = block(wanted);
+    const std::vector<Index> unusable = problem_->unusable_rows(all);
+    if (unusable.empty()) return problem_->add(all);
+    for (auto at = unusable.rbegin(); at != unusable.rend(); ++at) {
+      unusable_.push_back(wanted.rows[*at]);
+      wanted.rows.erase(wanted.rows.begin() + *at);
+    }
+    if (!wanted.rows.empty()) problem_->add(block(wanted));
+  }
+
+  const RowSample& sample_;
+  const RowPart& part_;
+  const PartReader& read_;
+  const Case first_;
+  const std::unique_ptr<KeyProblem> problem_;
+  std::vector<Index> unusable_;
+};
 
 /// What is held of a part while it is judged.
 struct JudgedPart {
-  const RowPart& rows;
+  std::optional<JudgedKeys> keys;
+  const RowPart rows;
   const Case some;
   const std::unique_ptr<Problem> problem;
   std::vector<Expected> expected;
+  std::size_t by_rows;  // the first of `expected`; the others are by keys
   std::vector<Decoy> wrong;
   Digest inputs;
 
   JudgedPart(const Op& op, const RowSample& sample, const RowPart& part, const PartReader& read,
              const Wanted& wanted, const ProgressFunction& progress)
-      : rows(part),
-        some(sample.finished(read([&](const std::string& path) { return sample.selection(part, path); }),
-                             part)),
+      : keys(keys_of(op, sample, part, read, progress)),
+        rows(keys ? sample.with_rows(part, keys->unusable()) : part),
+        some(sample.finished(read([&](const std::string& path) { return sample.selection(rows, path); }),
+                             rows)),
         problem(op.read(some)),
-        expected(problem->expect(progress)),
+        expected(problem->expect([&](double done) { progress(keys ? (1 + done) / 2 : done); })),
+        by_rows(expected.size()),
         inputs(digest_of(some)) {
     if (wanted.diagnosis) problem->recheck(expected);
     wrong = problem->decoys(expected);
+    if (!keys) return;
+    std::ranges::move(keys->problem().expect(), std::back_inserter(expected));
+    if (wanted.diagnosis) keys->problem().recheck(std::span(expected).subspan(by_rows));
+    std::ranges::move(keys->problem().wrong_answers(false), std::back_inserter(wrong));
+  }
+
+  std::vector<DiagnosisEntry> diagnosis() const {
+    const std::span<const Expected> of_rows = std::span(expected).first(by_rows);
+    std::vector<Decoy> all = wrong;
+    std::ranges::move(problem->alternatives(of_rows), std::back_inserter(all));
+    if (keys) std::ranges::move(keys->problem().wrong_answers(true), std::back_inserter(all));
+    return diagnose(expected, all, problem->explanations(of_rows));
+  }
+
+ private:
+  static std::optional<JudgedKeys> keys_of(const Op& op, const RowSample& sample, const RowPart& part,
+                                           const PartReader& read, const ProgressFunction& progress) {
+    if (!sample.judges_keys()) return std::nullopt;
+    return std::make_optional<JudgedKeys>(op, sample, part, read, [&](double done) { progress(done / 2); });
   }
 };
 
@@ -146,11 +218,13 @@ class Gathered {
     findings_.contract = part.problem->contract();
     findings_.settled = part.problem->contract_keys().settled();
     add_new(findings_.remarks, part.problem->remarks());
-    if (wanted_.diagnosis && findings_.diagnosis.empty() && has_failure(part.expected)) {
-      std::vector<Decoy> all = part.wrong;
-      std::ranges::move(part.problem->alternatives(part.expected), std::back_inserter(all));
-      findings_.diagnosis = diagnose(part.expected, all, part.problem->explanations(part.expected));
-    }
+    if (wanted_.diagnosis && findings_.diagnosis.empty() &&
+        std::ranges::any_of(part.expected, has_wrong_elements))
+      findings_.diagnosis = part.diagnosis();
+    if (part.keys && !part.keys->unusable().empty())
+      add_new(findings_.remarks,
+              {"dk and dv are judged without rows whose lse or o cannot be right; of these, "
+               "some are among the judged rows"});
     for (const Expected& e : part.expected) {
       const auto [it, is_new] = joined_.try_emplace(e.output, e.output, case_.out.at(e.output));
       if (is_new) order_.push_back(e.output);
@@ -158,7 +232,7 @@ class Gathered {
         if (answer.output != e.output) continue;
         for (Index& at : answer.at) at += it->second.size();
       }
-      it->second.add(e, *sample_.selection(part.rows, "out/" + e.output));
+      it->second.add(e, sample_.place(part.rows, e.output));
     }
     std::ranges::move(part.wrong, std::back_inserter(answers_));
   }
@@ -177,11 +251,11 @@ class Gathered {
     }
     findings_.inputs = inputs_.text();
     judge(findings_, expected, answers_);
-    std::string missing;
-    for (const std::string& name : sample_.not_judged()) missing += (missing.empty() ? "" : ", ") + name;
-    if (!missing.empty())
-      findings_.remarks.push_back("not judged: " + missing +
-                                  ", which have no rows of their own; --rows all does");
+    if (sample_.judges_keys() && std::ranges::any_of(findings_.outputs, [](const OutputFindings& o) {
+          return (o.name == "lse" || o.name == "o") && o.verdict == Verdict::fail;
+        }))
+      findings_.remarks.push_back("dk and dv are judged from the dumped lse and o, which are wrong");
+    add_new(findings_.remarks, sample_.not_judged());
     return std::move(findings_);
   }
 

@@ -17,7 +17,7 @@ from make_dump import attest_dump
 DUMPS = sorted(glob.glob(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../data/device/*.h5")))
 CASES = 15
 ROWS = 128
-TIMEOUT = 300  # seconds, many times what a run takes
+TIMEOUT = 900  # seconds, several times what a run takes
 
 
 def attention(x, scale, causal):

@@ -24,6 +24,21 @@ def worse(a):
     return dict(o=stored(o, a.dtype), lse=stored(a.lse, "float32"))
 
 
+def with_gradients(a, laid_out=lambda x: x):
+    """Inputs and outputs of an honest dump of the problem and of its backward pass."""
+    do = rounded(np.random.default_rng(2).standard_normal(a.o.shape), a.dtype)
+    group, scale = a.q.shape[1] // a.k.shape[1], a.spec["scale"]
+    k, v = (np.repeat(x, group, 1) for x in (a.k, a.v))
+    p = np.exp(scale * np.einsum("bhid,bhjd->bhij", a.q, k) - a.lse[..., None])
+    ds = p * (np.einsum("bhie,bhje->bhij", do, v) - np.sum(do * a.o, -1)[..., None])
+    dk, dv = (np.einsum("bgnij,bgnid->bgjd", *(x.reshape(len(x), -1, group, *x.shape[2:]) for x in pair))
+              for pair in ((scale * ds, a.q), (p, do)))
+    def tensors(**values):
+        return {name: stored(laid_out(x), a.dtype) for name, x in values.items()}
+    return dict(inputs=tensors(q=a.q, k=a.k, v=a.v, do=do),
+                outputs=tensors(o=a.o, dk=dk, dv=dv) | dict(lse=stored(a.lse, "float32")))
+
+
 class Baseline(ProgramTest):
     def setUp(self):
         super().setUp()
@@ -140,9 +155,7 @@ class Rows(ProgramTest):
                 x = np.einsum(f"bhsd->{order}", x)
                 return x.reshape(*x.shape[:2], -1) if layout.endswith("m") else x
             spec = dict(a.spec, layout=layout) | (dict(heads_q=4, heads_kv=2) if layout.endswith("m") else {})
-            file = self.write(op="attention", spec=spec,
-                              inputs={name: stored(laid_out(getattr(a, name)), "float16") for name in "qkv"},
-                              outputs=dict(o=stored(laid_out(a.o), "float16"), lse=stored(a.lse, "float32")))
+            file = self.write(op="attention", spec=spec, **with_gradients(a, laid_out))
             for rows in 2, 7:
                 case = json.loads(self.run_program("verify", file, "--json", f"--rows={rows}").stdout)["cases"][0]
                 self.assertEqual(case["verdict"], "pass", (layout, case))
@@ -153,7 +166,7 @@ class Rows(ProgramTest):
     def test_the_report_is_that_of_one_thread_with_any_number(self):
         a = attention(B=3, Sq=120, Sk=150)
         a.o[1, 2:, 60:] += 0.05  # the diagnosis is that of the first head with a failure
-        file = self.write(**case_of(a))
+        file = self.write(**case_of(a, **with_gradients(a)))
         reports = set()
         for threads in "1", "2", "3", "9":
             result = subprocess.run([self.program, "verify", file, "--json", "--rows=16"], capture_output=True,
@@ -187,6 +200,25 @@ class Rows(ProgramTest):
         self.limit_memory(320 << 20)  # q alone takes 330 MB as doubles
         result = self.run_program("verify", self.path(), "--rows=2")
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+
+    def test_keys_take_memory_for_blocks_of_rows(self):
+        heads, tokens, width = 8, 20000, 64
+        values = np.random.default_rng(1).standard_normal((2, 1, 1, tokens, width), np.float32).astype(np.float16)
+        zeros = np.zeros((1, 1, tokens, width), np.float16)  # of k, so that all weights of a row are alike
+        dv = np.broadcast_to(heads * values[1].astype(np.float64).mean(2, keepdims=True), zeros.shape)
+        with h5py.File(self.path(), "w") as file:
+            file.attrs["attest_format"] = 1
+            file.attrs["op"] = "attention"
+            file.create_group("spec").attrs.update(causal="none", scale=0.125)
+            for name, x in {"in/q": values[0], "in/do": values[1], "out/o": zeros}.items():
+                file[name] = np.broadcast_to(x, (1, heads, tokens, width))
+            for name, x in {"in/k": zeros, "in/v": zeros, "out/dk": zeros, "out/dv": dv.astype(np.float16)}.items():
+                file[name] = x
+            file["out/lse"] = np.full((1, heads, tokens), np.log(tokens), np.float32)
+        self.limit_memory(192 << 20)  # q, do and o of the group take 82 MB each as doubles
+        result = self.run_program("verify", self.path(), "--rows=2")
+        self.assertRegex(result.stdout, r" of dk and dv 2 of 20000 keys")
+        self.assertRegex(result.stdout, r"dk 0\S*  dv 0\.")
 
     def test_memory_is_that_of_one_head(self):
         heads, tokens, width = 16, 20000, 64

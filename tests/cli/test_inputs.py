@@ -175,7 +175,7 @@ class Inputs(make_dump.ProgramTest):
                 (["attention", "--recipe", "exact", "--with", "sink"], "would not be a row of v"),
                 (["--suite", "attention", "--recipe", "normal"], "the suite's own"),
                 (["--suite", "attention", "--case", "nothing*"], "there are: causal."),
-                (["--suite", "rope"], "no suite was measured")):
+                (["--suite", "gelu"], "no suite was measured")):
             self.assertIn(said, self.make(*arguments, "-o", path, status=2), arguments)
         self.assertIn("-o FILE is missing", self.make("softmax", "--recipe", "normal", status=2))
         self.assertEqual(os.listdir(self.folder), [])

@@ -129,6 +129,7 @@ void AttentionFeatures::add_types() {
   declared("tensor cores of Hopper", "matrix_unit", "hopper");
   declared("every addition rounded", "matrix_unit", "none");
   declared("row sum of stored weights", "row_sum", "stored");
+  declared("scores stored in bfloat16", "scores_dtype", "bfloat16");
 }
 
 }  // namespace attest::coverage

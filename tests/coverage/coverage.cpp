@@ -25,7 +25,8 @@ This page is the output of a test. Each row is one small case of an op, run in t
 - the exact value of every output, element by element, is that of an oracle: a second implementation in long double that
   shares no code with the verifier and its reference. They differ by no more than the certified error of the value and
   the oracle's own. *open* is the largest share of a bound that these two make up: what the oracle could not see. It is
-  near 1 where a contract declares float64, as the verifier computes in double, too;
+  largest where a contract declares float64: bounds are then close to the spacing of long double, or of double, in which
+  ops other than attention compute their values;
 - every bound is finite, and 0 only where a value has to be met exactly;
 - the oracle's values, rounded to the element types, get the verdict pass: decoys, the wrong answers that an op lists,
   would have made it inconclusive;

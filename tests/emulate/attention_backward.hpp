@@ -10,8 +10,9 @@ Real Device<Real>::delta_of(Index row, const Results& forward) const {
   if (wrong_.drops_delta) return 0;
   const Index first = row / queries_ * queries_;
   const Index read = std::clamp(row + wrong_.delta_row_shift, first, first + queries_ - 1);
+  if (wrong_.delta_rows > 0 && row - first >= wrong_.delta_rows) return 0;
   Real delta = 0;
-  for (Index e = 0; e < e_; ++e) {
+  for (Index e = 0; e < (wrong_.delta_columns > 0 ? wrong_.delta_columns : e_); ++e) {
     const Real seen =
         kernel_.delta_before_store ? computed_o_[read * e_ + e] : static_cast<Real>(forward.o[read * e_ + e]);
     const Real o = rounded(seen, wrong_.delta_output);

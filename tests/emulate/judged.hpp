@@ -43,6 +43,13 @@ inline std::string summary(const CaseFindings& findings) {
   return text;
 }
 
+/// What a failure is called first; why there is none otherwise.
+inline std::string first_cause(const Case& c) {
+  const CaseFindings findings = judged(c);
+  if (findings.verdict != Verdict::fail) return "no failure: " + summary(findings);
+  return findings.diagnosis.empty() ? "none" : findings.diagnosis[0].cause;
+}
+
 struct NamedKernel {
   std::string name;
   Kernel kernel;

@@ -58,7 +58,8 @@ struct Mistakes {
   // Backward
   bool drops_delta = false;
   DType delta = DType::float64, delta_output = DType::float64;  // its running sum; o that it is made of
-  Index delta_row_shift = 0;
+  Index delta_row_shift = 0, delta_rows = 0,
+        delta_columns = 0;  // rows that have one, columns it sums; 0: all
   double lse_factor = 1, exp_error_of_backward = 0;
   DType lse = DType::float64, p_of_dv = DType::float64, ds = DType::float64;
   bool ds_is_cut_off = false, p_of_dv_is_cut_off = false;

@@ -104,8 +104,9 @@ template <class Real>
 Values Pipeline<Real>::project(const Adder& adder, const Values& x, const std::string& weight,
                                const std::string& bias, Index first, bool has_bias, DType stored) const {
   const Index m = s_.width;
-  const Values& w = c_.in.at(weight).values;
-  Values y;
+  Values w = c_.in.at(weight).values, y;
+  if (weight == "in_proj_weight")
+    for (double& value : w) value = round_to(value, kernel_.in_weight);
   for (std::size_t row = 0; row < x.size(); row += m) {
     for (Index n = 0; n < m; ++n) {
       Real sum = add_products(
@@ -131,7 +132,8 @@ void Pipeline<Real>::run() {
     const auto third = [&](const std::string& name, Index length, Index n) {
       const Values x = rows(c_.in.at(s_.is_self ? "x" : name), length, b);
       return project(kernel_.in_projection, x, "in_proj_weight", "in_proj_bias", n * m,
-                     s_.has_bias && !kernel_.forgets_in_bias, kernel_.intermediate);
+                     s_.has_bias && !kernel_.forgets_in_bias && n != kernel_.forgets_bias_of,
+                     kernel_.intermediate);
     };
     const Values q = third("query", s_.queries, kernel_.swaps_q_and_k ? 1 : 0);
     const Values k = third("key", keys, kernel_.swaps_q_and_k ? 0 : 1);

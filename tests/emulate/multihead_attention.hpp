@@ -46,7 +46,9 @@ struct MultiheadKernel {
   // What a broken kernel does
   double scale_factor = 1;
   bool swaps_q_and_k = false, interleaves_heads = false, forgets_in_bias = false, forgets_out_bias = false;
-  bool stores_before_bias = false;  // rounds q, k and v once more, before it adds the bias
+  Index forgets_bias_of = -1;        // a third: of q, k or v
+  DType in_weight = DType::float64;  // in_proj_weight is rounded to this
+  bool stores_before_bias = false;   // rounds q, k and v once more, before it adds the bias
 };
 
 /// The dump of a kernel on the inputs of the setup; out/weights only of the standard algorithm.

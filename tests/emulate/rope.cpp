@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <tuple>
+#include <utility>
 
 #include "tests/oracle/rope.hpp"
 #include "tests/support/random.hpp"
@@ -134,6 +136,31 @@ class AngleUnit {
   std::vector<double> inv_freq64_;
 };
 
+/// What a kernel reads from a table [rows, R] or [rows, R/2]. A faulty position is a row of the table.
+Angles angles_of_table(const Case& c, const RopeSetup& setup, const RopeKernel& kernel) {
+  const Tensor &cos = c.in.at("cos"), &sin = c.in.at("sin");
+  const Index width = cos.shape[1], pairs = setup.rotary_dim / 2;
+  const bool is_full = width == setup.rotary_dim;
+  Angles a;
+  for (Index s = 0; s < setup.rows; ++s) {
+    Index row = s;
+    if (kernel.fault == RopeFault::position_plus_one) ++row;
+    if (kernel.fault == RopeFault::position_minus_one) --row;
+    if (kernel.fault == RopeFault::last_row_plus_one && s == setup.rows - 1) row = 0;  // it wraps
+    row = std::clamp<Index>(row, 0, setup.rows - 1);
+    for (Index k = 0; k < pairs; ++k) {
+      const Index at = row * width + (!is_full || setup.style == RopeStyle::half ? k : 2 * k);
+      for (const auto& [from, to, sign] : {std::tuple{&cos, &a.cos, 1.0F}, std::tuple{&sin, &a.sin, -1.0F}}) {
+        float x = static_cast<float>(from->values[at]);
+        if (kernel.fault == RopeFault::table_bfloat16) x = rounded(x, DType::bfloat16);
+        if (kernel.fault == RopeFault::table_float16) x = rounded(x, DType::float16);
+        to->push_back(kernel.fault == RopeFault::sin_sign ? sign * x : x);
+      }
+    }
+  }
+  return a;
+}
+
 /// a c + b s in float.
 float product_sum(const RopeKernel& kernel, float a, float c, float b, float s) {
   if (kernel.fault == RopeFault::sum_float16) {
@@ -197,7 +224,6 @@ Case rope_dump(const RopeSetup& setup, const RopeKernel& kernel) {
     c.spec["position_start"] = setup.position_start;
     c.spec["angle_dtype"] = setup.rule == AngleRule::float32 ? "float32" : "float64";
   }
-  const Index rotary_dim = kernel.fault == RopeFault::rotary_dim_ignored ? setup.width : setup.rotary_dim;
   const Index pairs = setup.rotary_dim / 2;
 
   if (setup.angles == RopeAngles::theta) {
@@ -224,7 +250,6 @@ Case rope_dump(const RopeSetup& setup, const RopeKernel& kernel) {
     std::copy(unit.inv_freq().begin(), unit.inv_freq().end(), inv_freq.values.begin());
   }
 
-  Angles angles = AngleUnit(setup, kernel, rotary_dim).angles();
   if (has_table) {
     const Angles right = AngleUnit(setup, honest, setup.rotary_dim).angles();
     const bool is_full = setup.angles == RopeAngles::full_table;
@@ -237,11 +262,18 @@ Case rope_dump(const RopeSetup& setup, const RopeKernel& kernel) {
       cos.values[n] = round_to(right.cos[row * pairs + k], setup.table);
       sin.values[n] = round_to(right.sin[row * pairs + k], setup.table);
     }
-    for (float& x : angles.cos) x = rounded(x, setup.table);
-    for (float& x : angles.sin) x = rounded(x, setup.table);
   }
-  c.out["y"] = turned(setup, kernel, angles, {setup.style, rotary_dim}, c.in["x"], false);
-  c.out["dx"] = turned(setup, kernel, angles, {setup.style, rotary_dim}, c.in["dy"], true);
+  return rope_dump(std::move(c), setup, kernel);
+}
+
+Case rope_dump(Case c, const RopeSetup& setup, const RopeKernel& kernel) {
+  const bool ignores_width = kernel.fault == RopeFault::rotary_dim_ignored;
+  const Index rotary_dim = ignores_width ? setup.width : setup.rotary_dim;
+  const Angles angles = c.in.contains("cos") ? angles_of_table(c, setup, kernel)
+                                             : AngleUnit(setup, kernel, rotary_dim).angles();
+  const RopeSpec spec{setup.style, c.in.contains("cos") ? setup.rotary_dim : rotary_dim};
+  c.out["y"] = turned(setup, kernel, angles, spec, c.in.at("x"), false);
+  if (c.in.contains("dy")) c.out["dx"] = turned(setup, kernel, angles, spec, c.in.at("dy"), true);
   return c;
 }
 

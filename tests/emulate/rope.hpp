@@ -71,4 +71,7 @@ struct RopeKernel {
 /// The dump of a kernel: y from x, and dx from dy.
 Case rope_dump(const RopeSetup& setup, const RopeKernel& kernel);
 
+/// The same on inputs that are given, in layout bhsd: angles by theta, or a table.
+Case rope_dump(Case inputs, const RopeSetup& setup, const RopeKernel& kernel);
+
 }  // namespace attest::emulate

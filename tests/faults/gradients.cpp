@@ -19,12 +19,12 @@ void groups(Setup& s) {
   s.kv_heads = std::max<Index>(s.kv_heads, 2);
   s.q_heads = 3 * s.kv_heads;
 }
-void each_row_of(Tensor& t, Index shift) {
-  const std::vector<double> old = t.values;
-  const Index width = t.shape[3], rows = t.shape[2];
-  for (Index n = 0; n < t.shape[1] * rows; ++n) {
-    const Index from = n / rows * rows + std::max<Index>(n % rows - shift, 0);
-    std::copy_n(&old[from * width], width, &t.values[n * width]);
+/// Each row is the one before it.
+void move_rows(std::vector<double>& values, Index rows, Index width) {
+  const std::vector<double> old = values;
+  for (Index n = 0; n < std::ssize(old) / width; ++n) {
+    const Index from = n % rows == 0 ? n : n - 1;
+    std::copy_n(&old[from * width], width, &values[n * width]);
   }
 }
 
@@ -33,16 +33,35 @@ const Fault faults[] = {
      .source = "like flash-attention #2481",
      .is_backward = true,
      .in_kernel = [](Kernel& k, Setup&) { k.mistakes.drops_delta = true; },
-     .named = {"delta"}},
+     .named = {"=delta = rowsum(do o) missing in dS"}},
     {.name = "delta of the row before",
      .source = "tilelang #2461",
      .is_backward = true,
      .in_kernel = [](Kernel& k, Setup&) { k.mistakes.delta_row_shift = -1; },
-     .named = {"delta"}},
+     .named = {"=delta of another row: the one before"}},
+    {.name = "delta of the row after",
+     .source = "tilelang #2461",
+     .is_backward = true,
+     .in_kernel = [](Kernel& k, Setup&) { k.mistakes.delta_row_shift = 1; },
+     .named = {"=delta of another row: the one after"}},
+    {.name = "delta of the last rows not written",
+     .source = "flash-attention #2421 #1155",
+     .is_backward = true,
+     .in_kernel = [](Kernel& k, Setup& s) { k.mistakes.delta_rows = std::max<Index>(1, s.queries / 3 * 2); },
+     .named = {"=delta = rowsum(do o) missing in dS"}},
+    {.name = "delta of half the columns",
+     .source = "made up",
+     .is_backward = true,
+     .in_kernel = [](Kernel& k, Setup& s) { k.mistakes.delta_columns = std::max<Index>(1, s.v_width / 2); },
+     .named = {"=delta of the first half of the columns"}},
     {.name = "do of the row before",
      .source = "aotriton #236",
      .is_backward = true,
-     .in_reads = [](Case& read) { each_row_of(read.in.at("do"), 1); },
+     .in_reads =
+         [](Case& read) {
+           Tensor& d_o = read.in.at("do");
+           move_rows(d_o.values, d_o.shape[2], d_o.shape[3]);
+         },
      .named = {"in/do", "do of"}},
     {.name = "dk without scale",
      .source = "made up",
@@ -172,6 +191,35 @@ const Fault faults[] = {
            if (s.width == s.v_width) std::swap(r.dk, r.dv);
          },
      .named = {"exchanged"}},
+    {.name = "dk of the key before",
+     .source = "like tilelang #2461",
+     .is_backward = true,
+     .in_results = [](Results& r, const Setup& s) { move_rows(r.dk, s.keys, s.width); },
+     .named = {"=dk of another key: the one before"}},
+    {.name = "rows of dq exchanged in pairs",
+     .source = "made up",
+     .is_backward = true,
+     .in_results =
+         [](Results& r, const Setup& s) {
+           for (Index n = 0; n + 2 * s.width <= std::ssize(r.dq) && s.queries % 2 == 0; n += 2 * s.width)
+             std::swap_ranges(&r.dq[n], &r.dq[n] + s.width, &r.dq[n] + s.width);
+         },
+     .named = {"=dq with its rows exchanged in pairs"}},
+    {.name = "dv in transposed tiles",
+     .source = "made up",
+     .is_backward = true,
+     .in_results =
+         [](Results& r, const Setup& s) {
+           const Index e = s.v_width;
+           for (Index h = 0; h < s.kv_heads; ++h) {
+             for (Index first = 0; first + e <= s.keys; first += e) {
+               double* const tile = &r.dv[(h * s.keys + first) * e];
+               for (Index i = 0; i < e; ++i)
+                 for (Index j = 0; j < i; ++j) std::swap(tile[i * e + j], tile[j * e + i]);
+             }
+           }
+         },
+     .named = {"=dv with its tiles of width x width transposed"}},
     {.name = "last rows of dk not written",
      .source = "flash-attention #2421 #1155",
      .is_backward = true,

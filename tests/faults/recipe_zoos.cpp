@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "tests/emulate/norm.hpp"
+#include "tests/emulate/rope.hpp"
 #include "tests/emulate/softmax.hpp"
 #include "tests/faults/fault.hpp"
 #include "tests/faults/recipes.hpp"
@@ -138,6 +139,27 @@ Case norm_dump(const Case& inputs, DType element, const emulate::NormKernel& ker
   return c;
 }
 
+emulate::RopeSetup rope_setup(const Case& inputs, DType element) {
+  emulate::RopeSetup setup;
+  const std::vector<Index>& shape = inputs.in.at("x").shape;
+  const auto number = [&](const char* key, double otherwise) {
+    const auto at = inputs.spec.find(key);
+    if (at == inputs.spec.end()) return otherwise;
+    const auto* integer = std::get_if<std::int64_t>(&at->second);
+    return integer ? static_cast<double>(*integer) : std::get<double>(at->second);
+  };
+  setup.element = element;
+  setup.batch = shape[0], setup.heads = shape[1], setup.rows = shape[2], setup.width = shape[3];
+  setup.rotary_dim = static_cast<Index>(number("rotary_dim", static_cast<double>(setup.width)));
+  setup.position_start = number("position_start", 0);
+  setup.frequencies.theta = number("theta", 10000);
+  if (inputs.spec.contains("scaling")) {
+    setup.frequencies.scaling = RopeScaling::linear;
+    setup.frequencies.factor = number("factor", 1);
+  }
+  return setup;
+}
+
 }  // namespace
 
 Zoo softmax_zoo() {
@@ -185,6 +207,33 @@ Zoo norm_zoo(bool is_centred) {
           [](K& k, DType) { k.mistakes.is_other_op = true; });
   if (is_centred) zoo.add("variance in one pass", [](K& k, DType) { k.moments = K::Moments::one_pass; });
   return zoo.zoo();
+}
+
+Zoo rope_zoo() {
+  using F = emulate::RopeFault;
+  Zoo zoo{"rope", {}, {}};
+  const auto add = [&](const std::string& name, const std::string& set, const std::string& with,
+                       std::initializer_list<F> faults) {
+    const auto dump = [](F fault) {
+      return [fault](const Case& inputs, DType element) {
+        emulate::RopeKernel kernel;
+        kernel.fault = fault;
+        return emulate::rope_dump(inputs, rope_setup(inputs, element), kernel);
+      };
+    };
+    zoo.contexts.push_back({name, "H=2,S=40,D=32", "H=1,S=600", set, with, dump(F::none)});
+    for (const F fault : faults)
+      zoo.faults.push_back(
+          {std::string(emulate::name_of(fault)), "", zoo.contexts.size() - 1, dump(fault), {}});
+  };
+  add("plain", "", "",
+      {F::other_style, F::position_plus_one, F::position_minus_one, F::last_row_plus_one, F::table_bfloat16,
+       F::table_float16, F::inv_freq_bfloat16, F::theta_10001, F::position_bfloat16, F::sin_sign,
+       F::sum_float16});
+  add("partial", "rotary_dim=16", "", {F::rotary_dim_ignored});
+  add("scaled", "scaling=linear,factor=4", "", {F::scaling_ignored});
+  add("backward", "", "dy", {F::transposed_gradient});
+  return zoo;
 }
 
 Zoo attention_zoo() {

@@ -12,7 +12,7 @@ namespace attest::faults {
 namespace {
 
 std::vector<Zoo> all_zoos() {
-  return {attention_zoo(), softmax_zoo(), norm_zoo(false), norm_zoo(true)};
+  return {attention_zoo(), softmax_zoo(), norm_zoo(false), norm_zoo(true), rope_zoo()};
 }
 
 std::string contents_of(const std::string& path) {

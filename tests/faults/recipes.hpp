@@ -38,6 +38,7 @@ struct Zoo {
 Zoo attention_zoo();
 Zoo softmax_zoo();
 Zoo norm_zoo(bool is_centred);
+Zoo rope_zoo();
 
 /// The element types of the table, with the letter that stands for each in a cell.
 struct Lettered {

@@ -24,6 +24,11 @@ std::string at_text(const Case& c, const std::string& output, std::size_t at, do
   return text.str();
 }
 
+/// test_tiled.cpp has those: how close they are depends on o and lse.
+bool is_gradient_in_double_double(const Expected& e) {
+  return !e.double_error.empty() && (e.output == "dq" || e.output == "dk" || e.output == "dv");
+}
+
 /// The values of an output that are further from the golden ones than both may be from the exact ones, in
 /// words.
 std::string disagreement(const Case& c, const Expected& e) {
@@ -95,7 +100,7 @@ TEST_CASE(
     const std::vector<Expected> expected = problem->expect([](double) {});
     CaseFindings findings;  // as verify_case judges, which would compute all of it again
     for (const Expected& e : expected) {
-      CHECK(disagreement(c, e) == "");
+      if (!is_gradient_in_double_double(e)) CHECK(disagreement(c, e) == "");
       findings.outputs.push_back(compare(e));
     }
     judge(findings, expected, problem->decoys(expected));

@@ -1,4 +1,5 @@
 // tiled's attention against the golden files: each result within the bound of its own arithmetic.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <set>
@@ -7,6 +8,7 @@
 #include "tests/golden/golden_values.hpp"
 #include "tests/tiled/attention_rounding.hpp"
 #include "tests/tiled/backward_rounding.hpp"
+#include "verify/op.hpp"
 #include "verify/ops/attention_case.hpp"
 
 using namespace attest;
@@ -160,6 +162,39 @@ void check_backward(const Case& c, const AttentionCase& attention, const Sequenc
   }
 }
 
+/// Gradients of verify are those of o and lse rounded to double, golden ones of the exact o and lse.
+void check_double_double(const Case& c, const AttentionCase& attention, const Sequence& s) {
+  const std::vector<Expected> expected = find_op(c).read(c)->expect([](double) {});
+  test::AttentionProblem problem = problem_of(attention, s);
+  problem.d_o = copy_of<3>(attention.like_o(c.in.at("do").values.data(), s));
+  const test::SavedTensors saved(golden_o(c, attention, s), golden_rows(c, attention, s, "lse"));
+  GradientTensors bound(problem.inputs());
+  add_bounds(problem, saved, 0, 0, 0, bound, 0x1p-53);
+  const auto check = [&](const std::string& name, const Array<double, 3>& by_rounding, Index first,
+                         auto like) {
+    const Expected& e = *std::ranges::find(expected, name, &Expected::output);
+    REQUIRE(!e.double_error.empty());
+    const std::vector<double> golden = test::all_golden_values(c, name);
+    const View<const double, 3> want = like(golden.data());
+    Index wrong = 0;
+    for (Index h = 0; h < want.extent(0); ++h) {
+      for (Index row = 0; row < want.extent(1); ++row) {
+        for (Index d = 0; d < want.extent(2); ++d) {
+          const Index at = &want(h, row, d) - golden.data();
+          const double error =
+              e.value_error[at] + test::golden_error(golden[at]) + by_rounding(h, first + row, d);
+          wrong += !(std::abs(e.value[at] - golden[at]) <= error);
+        }
+      }
+    }
+    INFO(c.object("out/" + name));
+    CHECK(wrong == 0);
+  };
+  check("dq", bound.dq, 0, [&](const double* data) { return attention.like_q(data, s); });
+  check("dk", bound.dk, s.in.past, [&](const double* data) { return attention.like_k(data, s); });
+  check("dv", bound.dv, s.in.past, [&](const double* data) { return attention.like_v(data, s); });
+}
+
 /// Checks every case, and returns the names of those whose scores are so large that the derivation of the
 /// bounds does not hold.
 template <class Check>
@@ -195,4 +230,16 @@ TEST_CASE("tiled gradients are within their rounding errors of the goldens") {
     if (is_exact_in_float(c)) check_backward(c, attention, s, true);
   };
   CHECK(check_all(true, check) == std::set<std::string>{});
+}
+
+TEST_CASE(
+    "double-double gradients are off the goldens by what rounding o and lse does, and their own error") {
+  Index checked = 0;
+  const auto check = [&](const Case& c, const AttentionCase& attention, const Sequence& s) {
+    if (is_exact_in_float(c)) return;
+    check_double_double(c, attention, s);
+    ++checked;
+  };
+  CHECK(check_all(true, check) == std::set<std::string>{});
+  CHECK(checked > 0);
 }

@@ -154,6 +154,24 @@ TEST_CASE("the error of delta adds up in the gradient of a bias that broadcasts 
   }
 }
 
+TEST_CASE("dbias may have been stored times the scale, where that is less than float16 can hold") {
+  Setup setup;
+  setup.bias_shape = {1, 2, 70, 70};
+  Case c = dump_of(setup, honest_kernels(setup.element)[0].kernel, true, all_outputs);
+  for (const std::string name : {"in/do", "out/dbias"}) {
+    Tensor& tensor = (name == "in/do" ? c.in : c.out).at(name.substr(name.find('/') + 1));
+    for (double& x : tensor.values) x = round_to(x * 0x1p-12, DType::float16);
+  }
+  for (const char* name : {"dq", "dk", "dv"}) c.out.erase(name);
+  const auto judged_with_unit = [&](double unit) {
+    Case stored = c;
+    for (double& x : stored.out.at("dbias").values) x = round_to(x * unit, DType::float16) / unit;
+    return output(judged(stored), "dbias").worst_ratio;
+  };
+  CHECK(judged_with_unit(setup.spec.scale) <= 1);
+  CHECK(judged_with_unit(setup.spec.scale / 8) > 1);
+}
+
 TEST_CASE("a gradient of 0 behind a saturated softcap still has the error of its parts") {
   Setup setup;
   setup.distribution = Distribution::large;
@@ -186,13 +204,29 @@ TEST_CASE("every planted fault of the backward pass fails", "[sweep]") {
   }
 }
 
-TEST_CASE("a planted fault of the backward pass that has a name is named first") {
+TEST_CASE("a planted fault of the backward pass that has a name is named first", "[sweep]") {
   const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32);
-  for (const auto& [fault, cause] : {std::pair{"delta missing", "delta = rowsum(do o) missing in dS"},
-                                     std::pair{"dk without scale", "dq or dk without the scale"},
-                                     std::pair{"dq loses a tile", "keys 32..63 missing from dq"}}) {
+  for (const auto& [fault, cause] :
+       {std::pair{"delta missing", "delta = rowsum(do o) missing in dS"},
+        std::pair{"delta of the row after", "delta of another row: the one after"},
+        std::pair{"delta of the last rows not written", "delta = rowsum(do o) missing in dS"},
+        std::pair{"delta of half the columns", "delta of the first half of the columns"},
+        std::pair{"dk of the key before", "dk of another key: the one before"},
+        std::pair{"rows of dq exchanged in pairs", "dq with its rows exchanged in pairs"},
+        std::pair{"dv in transposed tiles", "dv with its tiles of width x width transposed"},
+        std::pair{"dk without scale", "dq or dk without the scale"},
+        std::pair{"dq loses a tile", "keys 32..63 missing from dq"},
+        std::pair{"dbias of the last row only",
+                  "dbias of the last row of the last head and batch entry only"},
+        std::pair{"softcap without derivative", "the derivative of the softcap missing"},
+        std::pair{"softcap derivative of the capped score",
+                  "the derivative of the softcap taken at the capped score"},
+        std::pair{"lse in bfloat16, backward",
+                  "lse rounded to bfloat16 before the backward pass reads it"}}) {
+    Setup setup = setup_of(element);
+    if (const auto needs = fault_named(fault).needs) needs(setup);
     const CaseFindings findings =
-        judged(faulty_dump_of(setup_of(element), kernel_for(element), fault_named(fault), true, all_outputs));
+        judged(faulty_dump_of(setup, kernel_for(element), fault_named(fault), true, all_outputs));
     INFO(fault << ": " << summary(findings));
     REQUIRE(!findings.diagnosis.empty());
     CHECK(findings.diagnosis.front().cause == cause);

@@ -178,6 +178,24 @@ TEST_CASE("faults of precision fail by o where the contract is finer") {
   check_fails("pv sum in float16", DType::float32, {"o"});
 }
 
+TEST_CASE("scores that are stored between operations pass only under a contract that says so") {
+  const DType element = GENERATE(DType::float16, DType::bfloat16);
+  const std::string type(format_of(element).name);
+  Case c = faulty_dump_of(setup_for("scale", element), kernel_for(element), fault_named("scores in " + type),
+                          false);
+  CHECK(judged(c).verdict == Verdict::fail);
+  c.contract["scores_dtype"] = type;
+  const CaseFindings findings = judged(c);
+  INFO(summary(findings));
+  CHECK(findings.verdict == Verdict::pass);
+  CHECK(findings.outputs.front().worst_ratio > 0.2);  // the contract promises something
+
+  Case wrong = faulty_dump_of(setup_for("tile dropped", element), kernel_for(element),
+                              fault_named("tile dropped"), false);
+  wrong.contract["scores_dtype"] = type;
+  CHECK(judged(wrong).verdict == Verdict::fail);
+}
+
 TEST_CASE("a planted fault that has a name is named first", "[sweep]") {
   const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32);
   for (const auto& [fault, cause] :
@@ -202,12 +220,17 @@ TEST_CASE("a planted fault that has a name is named first", "[sweep]") {
         std::pair{"padding unmasked", "10 keys of zeros take weight: the end of the last tile is not masked"},
         std::pair{"scores in bfloat16", "scores stored in bfloat16"},
         std::pair{"p in float8_e4m3fn", "weights P stored in float8_e4m3fn"},
+        std::pair{"one stale row of k", "the row of K that key "},
+        std::pair{"tile of v shifted by a row", "keys 32..63 take the rows of V of the key after"},
+        std::pair{"splits merged in base 2", "results of split keys merged in base 2"},
+        std::pair{"split lse in bfloat16", "lse of split keys stored in bfloat16"},
         std::pair{"o has a stale row", "rows of o hold the results of those 1 row before"}}) {
     const Case broken =
         faulty_dump_of(setup_for(fault, element), kernel_for(element), fault_named(fault), false);
     const CaseFindings findings = judged(broken);
     INFO(fault << ": " << summary(findings));
     REQUIRE(!findings.diagnosis.empty());
+    INFO("named: " << findings.diagnosis.front().cause);
     CHECK(findings.diagnosis.front().cause.starts_with(cause));
     CHECK(findings.diagnosis.front().confidence >= 0.7);
   }

@@ -40,7 +40,8 @@ struct QkvKernel {
   Adder product{};
   bool stores = true;  // rounds the normalised x to QkvSetup::stored
   bool exchanges_q_and_k = false, forgets_bias = false, scales_q = false, drops_a_block = false;
-  bool moves_heads = false;  // writes bshd for bhsd
+  bool moves_heads = false;        // writes bshd for bhsd
+  DType weights = DType::float64;  // qkv_weight is rounded to this
 };
 
 /// The dump of a kernel. Its norm is that of the emulated layer_norm, computed in float.
@@ -90,7 +91,8 @@ Case qkv_dump(const QkvSetup& setup, const QkvKernel& kernel) {
     for (Index o = 0; o < 3 * m; ++o) {
       const Index terms = kernel.drops_a_block && i == count / 2 ? m - 16 : m;
       float sum = add_products<float>(
-          kernel.product, 0.0F, terms, [&](Index j) { return weight.values[o * m + j]; },
+          kernel.product, 0.0F, terms,
+          [&](Index j) { return round_to(weight.values[o * m + j], kernel.weights); },
           [&](Index j) { return y[i * m + j]; });
       if (setup.has_qkv_bias && !kernel.forgets_bias) sum += static_cast<float>(bias.values[o]);
       if (kernel.scales_q && o < m) sum /= std::sqrt(static_cast<float>(head_width));
@@ -202,6 +204,36 @@ TEST_CASE("planted faults of layer_norm_qkv fail") {
       INFO(fault.name << ": " << setup.text() << ": " << summary(findings));
       CHECK(findings.verdict == Verdict::fail);
     }
+  }
+}
+
+TEST_CASE("the faults of layer_norm_qkv have names") {
+  for (const DType element : {DType::float16, DType::bfloat16}) {
+    QkvSetup setup;
+    setup.element = setup.stored = element;
+    setup.tokens = 30;
+    setup.width = 90;
+    const auto cause_of = [&](auto plant) {
+      QkvKernel kernel;
+      plant(kernel);
+      return first_cause(qkv_dump(setup, kernel));
+    };
+    INFO(format_of(element).name);
+    CHECK(cause_of([](QkvKernel& k) { k.scales_q = true; }) == "q times 1/sqrt(D)");
+    CHECK(cause_of([](QkvKernel& k) { k.moves_heads = true; }) == "layout = bshd");
+    CHECK(cause_of([](QkvKernel& k) { k.weights = DType::float8_e4m3fn; }) == "qkv_weight in float8_e4m3fn");
+    CHECK(cause_of([](QkvKernel& k) { k.norm.mistakes.over_padded_width = true; }) ==
+          "mean and variance over a padded width of 96");
+    CHECK(cause_of([](QkvKernel& k) { k.norm.mistakes.rstd_in_bfloat16 = true; }) == "rstd in bfloat16");
+    setup.stored = DType::float8_e4m3fn;
+    Case c = qkv_dump(setup, {});
+    c.contract.erase("intermediate_dtype");
+    CHECK(first_cause(c) == "the normalised x stored in float8_e4m3fn: contract key intermediate_dtype");
+    setup.stored = element;
+    setup.values = NormValues::small;
+    c = qkv_dump(setup, {});
+    c.spec["eps"] = 1e-6;
+    CHECK(first_cause(c) == "eps = 1e-05");
   }
 }
 

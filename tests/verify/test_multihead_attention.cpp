@@ -165,6 +165,36 @@ TEST_CASE("faults of multi-head attention fail") {
   }
 }
 
+TEST_CASE("the faults of multi-head attention have names") {
+  for (const DType element : {DType::float16, DType::bfloat16, DType::float32}) {
+    const auto dump = [&](auto plant) {
+      MultiheadKernel kernel = honest(element, whole_rows);
+      plant(kernel);
+      Case c = multihead_dump(clip_text(element), kernel);
+      c.contract.clear();
+      return c;
+    };
+    INFO(format_of(element).name);
+    CHECK(first_cause(dump([](MultiheadKernel& k) { k.scale_factor = 0.25; })) == "a scale of 1/D");
+    CHECK(first_cause(dump([](MultiheadKernel& k) { k.scale_factor = 0.5; })) == "a scale of 1/sqrt(M)");
+    CHECK(first_cause(dump([](MultiheadKernel& k) { k.forgets_bias_of = 2; })) == "no in_proj_bias in v");
+    CHECK(first_cause(dump([](MultiheadKernel& k) { k.in_weight = DType::float8_e4m3fn; })) ==
+          "in_proj_weight in float8_e4m3fn");
+    Case c = dump([](MultiheadKernel&) {});
+    Tensor& weight = c.in.at("out_proj_weight");
+    for (Index r = 0; r < 64; ++r)
+      for (Index j = 0; j < r; ++j) std::swap(weight.values[r * 64 + j], weight.values[j * 64 + r]);
+    CHECK(first_cause(c) == "out_proj_weight transposed");
+    c = dump([](MultiheadKernel&) {});
+    c.out.erase("weights");
+    c.spec["heads"] = std::int64_t{2};
+    CHECK(first_cause(c) == "heads = 4");
+    c = dump([](MultiheadKernel&) {});
+    for (double& p : c.out.at("weights").values) p = round_to(4 * p, element);
+    CHECK(first_cause(c) == "weights added up over the heads, not averaged");
+  }
+}
+
 TEST_CASE("projections that add up in 16 bits fail") {
   // Wide enough that the error of the sum exceeds that of storing what is added up.
   const DType element = GENERATE(DType::float16, DType::bfloat16);

@@ -129,6 +129,34 @@ TEST_CASE("what is inexact before P and dS are stored is seen though no element 
   }
 }
 
+TEST_CASE("gradients that no way of storing explains fail where o shows how the kernel stores") {
+  const Setup setup = long_rows(DType::bfloat16);
+  const Kernel kernel = kernel_in(DType::bfloat16);
+  const std::vector<std::string> outputs = {"o", "lse", "dq", "dk", "dv"};
+  for (const char* name : {"lse in float16, backward", "exp off by 2^-9, backward"}) {
+    const CaseFindings findings = judged(faulty_dump_of(setup, kernel, fault_named(name), true, outputs));
+    INFO(name << ": " << summary(findings));
+    CHECK(output(findings, "o").verdict == Verdict::pass);
+    for (const std::string_view gradient : {"dq", "dk", "dv"}) {
+      const OutputFindings& found = output(findings, gradient);
+      CHECK(found.beyond == 0);
+      CHECK(found.predicted < 0.9);
+      CHECK(value_of(found.statistics, "misrounded") > 0.1);
+      CHECK(found.verdict == Verdict::fail);
+    }
+  }
+
+  Kernel finer = kernel;
+  finer.p_dtype = DType::float32;
+  Case c = dump_of(setup, kernel, true, outputs);
+  const Case of_finer = dump_of(setup, finer, true, outputs);
+  for (const char* gradient : {"dq", "dk", "dv"}) c.out.at(gradient) = of_finer.out.at(gradient);
+  const CaseFindings findings = judged(c);
+  INFO("P and dS kept in float32: " << summary(findings));
+  CHECK(findings.verdict == Verdict::pass);
+  CHECK(output(findings, "dv").predicted < 0.9);
+}
+
 TEST_CASE("rows that are not stored as replayed are no fault but noise beside the replay is") {
   // Values of bfloat16 with a known rounding error of half the output's spacing, and hardly anything else.
   const Index rows = 200, columns = 64;

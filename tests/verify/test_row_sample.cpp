@@ -1,54 +1,13 @@
 // Rows drawn by chance: they are spread evenly, and judged as in the whole case.
-#include "verify/row_sample.hpp"
-
 #include <set>
 
 #include "tests/catch.hpp"
-#include "tests/emulate/judged.hpp"
+#include "tests/emulate/by_rows.hpp"
 
 namespace {
 
 using namespace attest;
 using namespace attest::emulate;
-
-/// The part of a tensor that a selection names.
-Tensor part_of(const Tensor& whole, const Selection& selection) {
-  Tensor part{whole.type_name, whole.dtype, {}, {}};
-  for (const auto& indices : selection) part.shape.push_back(std::ssize(indices));
-  for (Index n = 0; n < part.size(); ++n) {
-    Index rest = n, at = 0, step = 1;
-    for (std::size_t axis = selection.size(); axis-- > 0; rest /= part.shape[axis]) {
-      at += step * selection[axis][rest % part.shape[axis]];
-      step *= whole.shape[axis];
-    }
-    part.values.push_back(whole.values[at]);
-  }
-  return part;
-}
-
-CaseFindings by_rows(const Case& c, const RowSample& sample) {
-  const auto read = [&](const Dump::Parts& parts) {
-    Case some = c;
-    some.in.clear(), some.out.clear();
-    for (const auto& [name, tensor] : c.in)
-      if (const auto part = parts("in/" + name)) some.in[name] = part_of(tensor, *part);
-    for (const auto& [name, tensor] : c.out)
-      if (const auto part = parts("out/" + name)) some.out[name] = part_of(tensor, *part);
-    return some;
-  };
-  Progress progress;
-  return verify_rows(c, sample, read, progress);
-}
-
-RowsWanted rows(Index count, std::uint64_t seed = 1) {
-  return {count, false, seed};
-}
-
-Kernel plain(DType element) {
-  Kernel kernel;
-  kernel.p_dtype = element;
-  return kernel;
-}
 
 }  // namespace
 
@@ -77,18 +36,27 @@ TEST_CASE("the rows of a sample are in order, one in each stretch, and others wi
 }
 
 TEST_CASE("what a minute allows counts what a head takes before its first row") {
-  const auto judged = [](Index batch, Index heads, Index kv_heads) {
+  const auto judged = [](Index batch, Index heads, Index kv_heads, bool with_gradients = false) {
     const auto tensor = [&](Index h) { return Tensor{"float16", DType::float16, {batch, h, 51200, 64}, {}}; };
     Case c;
     c.op = "attention";
     c.in = {{"q", tensor(heads)}, {"k", tensor(kv_heads)}, {"v", tensor(kv_heads)}};
     c.out = {{"o", tensor(heads)}};
+    if (with_gradients) {
+      c.out["lse"] = {"float32", DType::float32, {batch, heads, 51200}, {}};
+      c.out["dq"] = tensor(heads), c.out["dk"] = c.out["dv"] = tensor(kv_heads);
+    }
     return RowSample::of(find_op(c), c, {})->text();
   };
   // 3e10 = 51200 (64 + 64) (heads N + 12 kv_heads)
   CHECK(judged(1, 32, 8).starts_with("judged: 140 of 51200 rows in each of 32 heads"));
   CHECK(judged(8, 32, 32).starts_with("judged: 5 of 51200 rows in each of 256 heads"));
   CHECK(judged(64, 32, 32).starts_with("judged: 2 of 51200 rows"));  // the least
+  // 3e10 = 51200 (64 + 64) (heads N (3 + 1.25) + 12 kv_heads + 12 heads 1.25)
+  CHECK(judged(1, 32, 8, true)
+            .starts_with(
+                "judged: 29 of 51200 rows in each of 32 heads, of dk and dv 29 of 51200 keys in each of "
+                "8, seed 1 (what a minute allows; --rows all judges all); they meet"));
 }
 
 TEST_CASE("a row has the ratios that it has in the whole case, whatever the features") {
@@ -158,9 +126,11 @@ TEST_CASE("a fault is met at least as often as is said") {
 TEST_CASE("outputs without rows are named, and stop us from sampling unasked") {
   Setup setup;
   setup.queries = 200;
-  const Case c = dump_of(setup, plain(setup.element), true, {"o", "lse", "dq", "dk", "dv"});
+  setup.has_sink = true;
+  const Case c = dump_of(setup, plain(setup.element), true, {"o", "lse", "dq", "dk", "dv", "dsink"});
   const auto sample = RowSample::of(find_op(c), c, rows(8));
   REQUIRE(sample);
-  CHECK(sample->not_judged() == std::vector<std::string>{"dk", "dv"});
-  CHECK(by_rows(c, *sample).remarks.back().starts_with("not judged: dk, dv"));
+  REQUIRE(sample->not_judged().size() == 1);
+  CHECK(sample->not_judged().front().starts_with("not judged: dsink, "));
+  CHECK(by_rows(c, *sample).remarks.back().starts_with("not judged: dsink, "));
 }

@@ -41,7 +41,9 @@ Arithmetic::Arithmetic(const Contract& c)
       flush(std::ldexp(1.0, format_of(c.softmax_dtype).emin)),
       p_is_rounded(format_of(c.p_dtype).precision < format_of(c.softmax_dtype).precision),
       p_unit(p_is_rounded ? unit_roundoff(c.p_dtype) : 0),
-      p_half_subnormal(p_is_rounded ? ulp(0, c.p_dtype) / 2 : 0) {}
+      p_half_subnormal(p_is_rounded ? ulp(0, c.p_dtype) / 2 : 0) {
+  if (c.scores_dtype && unit_roundoff(*c.scores_dtype) > u) score_store.emplace(*c.scores_dtype);
+}
 
 double Arithmetic::tiles(Index keys, Index span) const {
   const Index tiles = std::min(keys, (span + least_tile - 1) / least_tile);
@@ -80,11 +82,11 @@ ElementBound element_bound(double value, double worst, double systematic, double
     if (is_met(error)) return half_way;
     return std::isfinite(error) ? error + 0.5 * ulp(size + error, dtype) : error;
   };
-  return {value,
-          value_error,
-          stored(worst),
-          stored(probable),
-          std::sqrt(sigma * sigma + spacing * spacing / 12),
+  // Subnormals have few bits, and so have what they come from: their rounding errors are no longer spread
+  // evenly.
+  const bool is_coarse = size < std::ldexp(1.0, format_of(dtype).emin);
+  const double store_variance = std::max(spacing * spacing / 12, is_coarse ? off * off : 0);
+  return {value,     value_error, stored(worst), stored(probable), std::sqrt(sigma * sigma + store_variance),
           systematic};
 }
 

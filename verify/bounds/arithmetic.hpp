@@ -3,9 +3,12 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
 
 #include "core/contract.hpp"
 #include "core/view.hpp"
+#include "verify/bounds/storage_grid.hpp"
 #include "verify/expected.hpp"
 
 namespace attest::bounds {
@@ -19,6 +22,12 @@ double gamma(double n, double u);
 /// Mean square of one relative rounding error to nearest, in units of u^2, for a log-uniform significand:
 /// 1/(8 ln 2).
 inline constexpr double mean_square_rounding = 0.18033688011112042;
+
+/// Multiplying by it rounds nothing.
+inline bool is_power_of_two(double x) {
+  int exponent;
+  return std::abs(std::frexp(x, &exponent)) == 0.5;
+}
 
 /// What adding up n products may cost. Equations (3) and (4).
 struct SumError {
@@ -61,6 +70,19 @@ struct Arithmetic {
   bool p_is_rounded;        // the stored weights are narrower than the computed ones
   double p_unit;            // unit roundoff of the stored weights
   double p_half_subnormal;  // half the spacing of the subnormals of the stored weights
+  /// Scores that are stored between operations in a type narrower than the softmax's.
+  std::optional<StorageGrid> score_store;
+
+  /// What one such store of a number costs that may be off by `error` before; 0 without it. Equation (6b).
+  double score_store_worst(double x, double error) const {
+    if (!score_store) return 0;
+    return std::max(score_store->relative_spacing / 2 * (std::abs(x) + error), score_store->spacing(0) / 2);
+  }
+  double score_store_relative() const { return score_store ? score_store->relative_spacing / 2 : 0; }
+  double score_store_variance(double x) const {
+    const double spacing = score_store ? score_store->spacing(x) : 0;
+    return spacing * spacing / 12;
+  }
 
   static constexpr Index least_tile = 16;
   static constexpr double most_splits = 64;

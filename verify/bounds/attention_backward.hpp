@@ -4,6 +4,7 @@
 #include "core/attention.hpp"
 #include "core/contract.hpp"
 #include "verify/bounds/expected_view.hpp"
+#include "verify/bounds/key_gradients.hpp"
 
 namespace attest::bounds {
 
@@ -37,5 +38,11 @@ struct BackwardOutputs {
 /// The same bits with any number of threads. Memory: the inputs, and O(Sk (D + E)) for sums.
 void attention_backward(const AttentionSpec& spec, const AttentionInputs& in, const BackwardInputs& saved,
                         const Contract& contract, const BackwardOutputs& out);
+
+/// Adds some rows of one query head, all that `in` and `saved` have, to the gradients of the keys that `in`
+/// has. Bits and value are those of attention_backward() if all rows of a head are added in their order, and
+/// finish_head() and finish() are called after the last of a head and of a group.
+void attention_backward_rows(const AttentionSpec& spec, const AttentionInputs& in,
+                             const BackwardInputs& saved, const Contract& contract, KeyGradients& gradients);
 
 }  // namespace attest::bounds

@@ -62,6 +62,10 @@ class Forward {
   void write_weights(const Weights& w, Index h, Index i) const;
   void write_output(const ValueSums& row, Index h, Index i);
 
+  /// What a tanh near 1 may be off by for many keys alike.
+  double capped_systematic() const {
+    return spec_.softcap * (arithmetic_.tanh_relative + arithmetic_.score_store_relative());
+  }
   bool keys_repeat(const Weights& w) const { return head_.keys_repeat || w.structure.scores_repeat; }
   /// Rigorous bounds of the relative error of the row sum, and of the error of its logarithm.
   double row_sum_worst(const Weights& w) const { return std::expm1(log_row_sum_worst(w)); }
@@ -159,9 +163,8 @@ void Forward::write_statistics(const Weights& w, Index h, Index i) const {
   const bool coherent = keys_repeat(w) || w.structure.row_sum_is_coherent;
   const double systematic = a.exp_error + w.shift + w.split + w.update + log + ends +
                             (qk_.bias + a.u) * std::abs(scale) + 0.2 * qk_.bias * truncation +
-                            (spec_.softcap > 0 ? a.tanh_relative * spec_.softcap : 0) +
-                            w.structure.stagnation + (coherent ? sum_worst : 0) + std::abs(drift) +
-                            (w.structure.few_stored_values ? w.stored_sum : 0);
+                            capped_systematic() + w.structure.stagnation + (coherent ? sum_worst : 0) +
+                            std::abs(drift) + (w.structure.few_stored_values ? w.stored_sum : 0);
   const double sigma = std::sqrt(noise * noise + row_sum_variance(w));
   const double unit = out_.lse_unit, to_unit = unit == 1 ? 0 : 2 * a.u * std::abs(w.lse);
   for (Index r = 0; out_.lse && r < out_.lse.extent(2); ++r) {
@@ -203,7 +206,7 @@ void Forward::write_weights(const Weights& w, Index h, Index i) const {
                                         3 * arithmetic_.u + (qk_.bias + arithmetic_.u) * 2 * w.largest +
                                         w.structure.stagnation + std::abs(w.drift[c] - drift)) +
                               (keys_repeat(w) || w.structure.row_sum_is_coherent ? w.p[c] * sum_worst : 0) +
-                              arithmetic_.flush;
+                              arithmetic_.flush + w.p[c] * capped_systematic();
     const double variance =
         w.p[c] * w.p[c] * (w.variance[c] + noise * noise + row_sum_variance(w)) + w.store_variance[c];
     out_.p.set_bound(w.p[c], worst, systematic, std::sqrt(variance), share_, h, i, w.key[c]);
@@ -275,7 +278,7 @@ void Forward::write_output(const ValueSums& row, Index h, Index i) {
     if (v_top && a.p_is_rounded) {
       systematic += w.p[w.top] * std::abs(v_top[e]) * std::min(a.p_unit, w.shift + w.split + a.exp_error);
     }
-    if (spec_.softcap > 0) systematic += a.tanh_relative * spec_.softcap * c.spread[x];
+    systematic += capped_systematic() * c.spread[x];
     if (w.structure.row_sum_is_coherent) systematic += size * (sum_worst + 0.5 * pv_worst);
     if (keys_repeat(w)) systematic += size * sum_worst + pv_worst * c.magnitude[x];
     const double rest = systematic;
@@ -299,7 +302,7 @@ void Forward::write_output(const ValueSums& row, Index h, Index i) {
 void attention_forward(const AttentionSpec& spec, const AttentionInputs& in, const Contract& contract,
                        const ForwardOutputs& out, const InputErrors* errors) {
   for (Index g = 0; g < in.kv_heads(); ++g) {
-    const Head head(in, g);
+    const Head head(in, g, Pass::forward);
     const Index together = rows_together(in.keys());
     std::optional<HeadErrors> head_errors;
     if (errors) head_errors.emplace(*errors, in, g);

@@ -2,9 +2,9 @@
 #include "verify/bounds/head.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 #include "verify/bounds/input_errors.hpp"
 
@@ -15,42 +15,52 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 
 }  // namespace
 
-bool rows_repeat(const Lanes& x, Index rows, Index width) {
-  std::vector<Index> order(rows);
-  std::iota(order.begin(), order.end(), Index{0});
-  const auto row = [&](Index r) { return x.data() + r * width; };
-  std::sort(order.begin(), order.end(), [&](Index a, Index b) {
-    return std::lexicographical_compare(row(a), row(a) + width, row(b), row(b) + width);
-  });
-  const auto same = [&](Index a, Index b) { return std::equal(row(a), row(a) + width, row(b)); };
+void RepeatedRows::add(const double* row, Index width) {
+  std::uint64_t mark = 0;
+  for (Index d = 0; d < width; ++d) {
+    mark = (mark ^ std::bit_cast<std::uint64_t>(row[d] + 0.0)) * 0xBF58476D1CE4E5B9u;  // -0 is 0
+    mark ^= mark >> 32;
+  }
+  marks_.push_back(mark);
+}
+
+bool RepeatedRows::are_many() const {
+  std::vector<std::uint64_t> marks = marks_;
+  std::ranges::sort(marks);
+  const Index rows = std::ssize(marks);
   Index repeated = 0;
   for (Index r = 0; r < rows; ++r) {
-    repeated += (r > 0 && same(order[r], order[r - 1])) || (r + 1 < rows && same(order[r], order[r + 1]));
+    repeated += (r > 0 && marks[r] == marks[r - 1]) || (r + 1 < rows && marks[r] == marks[r + 1]);
   }
   return 8 * repeated > rows;
 }
 
-Head::Head(const AttentionInputs& in, Index kv_head)
-    : keys(in.keys()),
-      qk_width(in.qk_width()),
-      v_width(in.v_width()),
-      k(keys * padded(qk_width)),
-      v(keys * padded(v_width)),
-      k_columns(qk_width * padded(keys)),
-      v_columns(v_width * padded(keys)),
-      v_max(v_width) {
+Head::Head(const AttentionInputs& in, Index kv_head, Pass pass)
+    : keys(in.keys()), qk_width(in.qk_width()), v_width(in.v_width()), v_max(v_width) {
+  const Index d_stride = padded(qk_width), e_stride = padded(v_width);
+  k_columns.resize(qk_width * padded(keys));
+  if (pass == Pass::forward) {
+    v.resize(keys * e_stride);
+  } else {
+    k.resize(keys * d_stride);
+    v_columns.resize(v_width * padded(keys));
+  }
+  std::vector<double> row(qk_width);
+  RepeatedRows repeated;
   for (Index j = 0; j < keys; ++j) {
+    const Index block = j / lanes, lane = j % lanes;
     for (Index d = 0; d < qk_width; ++d) {
-      k[j * padded(qk_width) + d] = k_columns[(j / lanes * qk_width + d) * lanes + j % lanes] =
-          in.k(kv_head, j, d);
+      row[d] = k_columns[(block * qk_width + d) * lanes + lane] = in.k(kv_head, j, d);
     }
+    repeated.add(row.data(), qk_width);
+    if (pass == Pass::backward) std::ranges::copy(row, k.begin() + j * d_stride);
     for (Index e = 0; e < v_width; ++e) {
       const double x = in.v(kv_head, j, e);
-      v[j * padded(v_width) + e] = v_columns[(j / lanes * v_width + e) * lanes + j % lanes] = x;
+      (pass == Pass::forward ? v[j * e_stride + e] : v_columns[(block * v_width + e) * lanes + lane]) = x;
       v_max[e] = std::max(v_max[e], std::abs(x));
     }
   }
-  keys_repeat = rows_repeat(k, keys, padded(qk_width));
+  keys_repeat = repeated.are_many();
 }
 
 void ProductSums::compute(const double* a, Index n, const double* b, Index keys, Index first, Index last) {
@@ -68,12 +78,20 @@ void ScoreRow::compute(const AttentionSpec& spec, const AttentionInputs& in, con
                        const Arithmetic& arithmetic, Index h, Index i, const HeadErrors* errors) {
   const Index on_diagonal = diagonal(spec, in, i);
   first = 0;
-  last = head.keys;
+  last = in.sequence_keys();
   if (spec.causal != Causal::none) last = std::min(last, on_diagonal + 1);
   if (spec.window_left >= 0) first = std::max(first, on_diagonal - spec.window_left);
   if (spec.window_right >= 0) last = std::min(last, on_diagonal + spec.window_right + 1);
   last = std::max(last, Index{0});
   first = std::min(first, last);
+  if (in.key) {
+    const auto index_of = [&](Index position) {
+      return std::lower_bound(in.key.data_handle(), in.key.data_handle() + head.keys, position) -
+             in.key.data_handle();
+    };
+    first = index_of(first);
+    last = index_of(last);
+  }
 
   const Index width = head.qk_width;
   std::vector<double> q(width);
@@ -90,20 +108,27 @@ void ScoreRow::compute(const AttentionSpec& spec, const AttentionInputs& in, con
     inherited.compute(*errors, head, q, h, i, first, last);
     inherit(inherited, spec.scale, arithmetic, width);
   }
-  if (spec.softcap > 0) apply_softcap(spec.softcap, arithmetic);
+  store(is_power_of_two(spec.scale) ? 1 : 2, arithmetic);  // q.k, then the scale times it
+  if (spec.softcap > 0) {
+    store(1, arithmetic);
+    apply_softcap(spec.softcap, arithmetic);
+    store(2, arithmetic);
+  }
   const double u = arithmetic.u, c2u2 = mean_square_rounding * u * u;
   for (Index j = first; in.alibi_slopes && j < last; ++j) {
-    const double a = in.alibi_slopes(h) * std::abs(static_cast<double>(on_diagonal - j));
+    const double a = in.alibi_slopes(h) * std::abs(static_cast<double>(on_diagonal - in.key_position(j)));
     s[j] -= a;
     error[j] += u * (std::abs(a) + std::abs(s[j]));
     variance[j] += c2u2 * (a * a + s[j] * s[j]);
   }
+  if (in.alibi_slopes) store(1, arithmetic);
   for (Index j = first; in.bias && j < last; ++j) {
     s[j] += in.bias(h, i, j);
     if (s[j] == -infinity) continue;
     error[j] += u * std::abs(s[j]);
     variance[j] += c2u2 * s[j] * s[j];
   }
+  if (in.bias) store(1, arithmetic);
   inherited_worst = 0;
   for (Index j = first; (in.mask || errors) && j < last; ++j) {
     if (in.mask && in.mask(h, i, j) == 0) {
@@ -146,6 +171,16 @@ void ScoreRow::inherit(const InheritedProducts& inherited, double scale, const A
     error[j] += inherited_error[j] * (1 + worst + 3 * arithmetic.u);
     variance[j] += scale * scale * inherited.variance[j];
     drift[j] = scale * inherited.drift[j];
+  }
+}
+
+// Kernels that are not fused store scores after every operation. Equation (6b).
+void ScoreRow::store(int times, const Arithmetic& arithmetic) {
+  if (!arithmetic.score_store) return;
+  for (Index j = first; j < last; ++j) {
+    if (s[j] == -infinity) continue;
+    for (int n = 0; n < times; ++n) error[j] += arithmetic.score_store_worst(s[j], error[j]);
+    variance[j] += times * arithmetic.score_store_variance(s[j]);
   }
 }
 

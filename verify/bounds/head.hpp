@@ -1,6 +1,7 @@
 // One key/value head laid out for the bounds' inner loops, and the sums over products that both passes need.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "core/attention.hpp"
@@ -9,15 +10,18 @@
 
 namespace attest::bounds {
 
-/// Contiguous copies of the keys and values of one head, each in the order in which a loop reads it. Rows are
-/// padded with zeros to a multiple of `lanes`.
+enum class Pass { forward, backward };
+
+/// Contiguous copies of the keys and values of one head, each in the order in which a loop of the pass reads
+/// it, the others empty. Rows are padded with zeros to a multiple of `lanes`.
 struct Head {
-  Head(const AttentionInputs& in, Index kv_head);
+  Head(const AttentionInputs& in, Index kv_head, Pass pass);
 
   Index keys, qk_width, v_width;
-  Lanes k, v;  // [Sk, D], [Sk, E]
-  Lanes k_columns,
-      v_columns;              // the same by column, `lanes` keys at a time: [Sk / lanes, D or E, lanes]
+  Lanes k_columns;            // by column, `lanes` keys at a time: [Sk / lanes, D, lanes]
+  Lanes v;                    // forward: [Sk, E]
+  Lanes k;                    // backward: [Sk, D]
+  Lanes v_columns;            // backward: [Sk / lanes, E, lanes]
   std::vector<double> v_max;  // [E]: largest |v| of each column
   bool keys_repeat;  // more than an eighth of the keys have a twin: their score errors are the same, not
                      // independent
@@ -26,8 +30,17 @@ struct Head {
   const double* v_row(Index j) const { return &v[j * padded(v_width)]; }
 };
 
-/// Do more than an eighth of the rows have a twin?
-bool rows_repeat(const Lanes& x, Index rows, Index width);
+/// Rows of which many may have a twin.
+class RepeatedRows {
+ public:
+  void add(const double* row, Index width);
+  /// Do more than an eighth of them have one?
+  bool are_many() const;
+
+ private:
+  std::vector<std::uint64_t>
+      marks_;  // of the rows: the same for the same numbers, and hardly ever for others
+};
 
 /// For every key j of [first, last): sums over d of t = a[d] b[d, j].
 struct ProductSums {
@@ -66,6 +79,7 @@ struct ScoreRow {
   void scale_products(double scale, const Arithmetic& arithmetic, Index terms, Index width);
   void inherit(const InheritedProducts& inherited, double scale, const Arithmetic& arithmetic, Index width);
   void apply_softcap(double softcap, const Arithmetic& arithmetic);
+  void store(int times, const Arithmetic& arithmetic);
 
   std::vector<double> inherited_error;  // rigorous bounds of what q and k bring along
 };

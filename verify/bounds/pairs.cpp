@@ -27,6 +27,7 @@ void PairRows::fill(Index h, Index i, PairRow& row) {
   fill_delta(h, i, row);
   dp_.compute(d_o_.data(), head_.v_width, head_.v_columns.data(), head_.keys, row.first, row.last);
   fill_exponents(lse, saved_.lse_worst(h, i), row);
+  if (arithmetic_.score_store) add_stores_to_delta(row);
   for (Index j = row.first; j < row.last; ++j) {
     if (scores_.s[j] != -infinity) fill_pair(lse, saved_.lse_systematic(h, i), j, row);
   }
@@ -43,8 +44,23 @@ void PairRows::fill_exponents(double lse, double lse_worst, const PairRow& row) 
     exponent_worst_[j] = scores_.error[j] + 4 * a.u * (std::abs(s) + std::abs(lse)) + a.exp_error + lse_worst;
   }
   const Index first = row.first / lanes * lanes, count = padded(row.last) - first;
-  vector_kernels().exp(&p_[first], &p_[first], count);
-  vector_kernels().expm1(&exponent_worst_[first], &growth_[first], count);
+  vector_kernels().exp(p_.data() + first, p_.data() + first, count);
+  vector_kernels().expm1(exponent_worst_.data() + first, growth_.data() + first, count);
+}
+
+// Kernels that store do.v form delta from these: as the sum of P do.v.
+void PairRows::add_stores_to_delta(PairRow& row) const {
+  double worst = 0, variance = 0;
+  for (Index j = row.first; j < row.last; ++j) {
+    if (scores_.s[j] == -infinity) continue;
+    const double dp = dp_.sum[j], p = p_[j], stored_p = arithmetic_.p_unit * p * std::abs(dp);
+    worst +=
+        p * (1 + growth_[j]) * arithmetic_.score_store_worst(dp, dp_sum_.worst * dp_.magnitude[j]) + stored_p;
+    variance += p * p * arithmetic_.score_store_variance(dp) + mean_square_rounding * stored_p * stored_p;
+  }
+  row.delta_worst += worst;
+  row.delta_variance += variance;
+  row.delta_rest += variance;
 }
 
 // A row that may attend to no key: its scores are constants, so that nothing reaches q and k.
@@ -54,7 +70,7 @@ void PairRows::fill_empty(PairRow& row) const {
   if (spec_.empty_row == EmptyRow::zero) return;
   row.last = head_.keys;
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  const double keys = static_cast<double>(head_.keys);
+  const double keys = static_cast<double>(in_.sequence_keys());
   for (Index j = 0; j < head_.keys; ++j) {
     if (spec_.empty_row == EmptyRow::nan) {
       row.p[j].value = row.ds[j].value = row.gradient[j].value = nan;
@@ -127,17 +143,24 @@ void PairRows::fill_pair(double lse, double lse_systematic, Index j, PairRow& ro
              a.p_half_subnormal);
 
   // dS = P (dP - delta). P may be the weight as computed or as stored: some kernels keep only the latter.
-  const double dp_worst = dp_sum_.worst * dp_.magnitude[j];
+  const double dp = dp_.sum[j], dp_before = dp_sum_.worst * dp_.magnitude[j];
+  const double dp_worst = dp_before + a.score_store_worst(dp, dp_before);
   const double difference = dp_worst + row.delta_worst + 2 * u * (std::abs(x) + dp_worst + row.delta_worst);
-  const double dp_variance = dp_.variance(j, head_.v_width, dp_sum_);
+  const double dp_variance = dp_.variance(j, head_.v_width, dp_sum_) + a.score_store_variance(dp);
   const double ds = p * x;
   row.gradient[j] = {ds, row.p[j].worst * (std::abs(x) + difference) + p * difference + a.flush};
 
-  const double slope = scores_.slope[j], slope_error = scores_.slope_error[j];
+  // A kernel that stores what it computes does so with dS before the scale, and before every step of the
+  // softcap's derivative.
+  const int stores = (is_power_of_two(scale) ? 0 : 1) + (spec_.softcap > 0 ? 3 : 0);
+  const double slope = scores_.slope[j],
+               slope_error = scores_.slope_error[j] + (spec_.softcap > 0 ? 3 * a.score_store_worst(1, 0) : 0);
   const double worst = row.gradient[j].worst * (slope + slope_error) + std::abs(ds) * slope_error +
-                       (spec_.softcap > 0 ? 2 * u * (std::abs(ds) + row.gradient[j].worst) : 0);
+                       (spec_.softcap > 0 ? 2 * u * (std::abs(ds) + row.gradient[j].worst) : 0) +
+                       stores * a.score_store_worst(ds, row.gradient[j].worst);
   const auto variance_with = [&](double of_p, double of_delta) {
-    return slope * slope * (of_p * x * x + 2 * c2u2 * ds * ds + p * p * (dp_variance + of_delta));
+    return slope * slope * (of_p * x * x + 2 * c2u2 * ds * ds + p * p * (dp_variance + of_delta)) +
+           stores * a.score_store_variance(ds);
   };
   const double systematic = slope * (std::abs(ds) * exponent_systematic + p * truncation(dp_sum_, dp_, j)) +
                             std::abs(ds) * slope_error + a.flush * (1 + std::abs(x));

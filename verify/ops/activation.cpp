@@ -8,7 +8,9 @@
 #include "verify/extents.hpp"
 #include "verify/inputs/make_inputs.hpp"
 #include "verify/keys.hpp"
+#include "verify/ops/activation_problem.hpp"
 #include "verify/ops/ops.hpp"
+#include "verify/ops/sample.hpp"
 #include "verify/recheck.hpp"
 #include "verify/text.hpp"
 
@@ -37,27 +39,7 @@ bounds::Arithmetic arithmetic_of(DType dtype) {
   return bounds::Arithmetic({dtype, dtype, {dtype, 0, 0}, {dtype, 0, 0}});
 }
 
-class ActivationProblem : public Problem {
- public:
-  explicit ActivationProblem(const Case& c);
-
-  std::string contract() const override { return compute_dtype_text(compute_, contract_keys_); }
-  std::vector<Expected> expect(const ProgressFunction& progress) override;
-  void recheck(std::span<const Expected> expected) const override;
-  std::vector<Decoy> decoys(std::span<const Expected> expected) const override;
-
- private:
-  void fill_values(Expected& expected) const;
-
-  /// f and f' of a sample of elements, as answers for the outputs that the case holds.
-  template <class Value, class Slope>
-  std::vector<Decoy> sampled(const std::string& name, Value value, Slope slope) const;
-
-  const Case& case_;
-  const Tensor& x_;
-  DType compute_;
-  Activation kind_;
-};
+}  // namespace
 
 ActivationProblem::ActivationProblem(const Case& c)
     : Problem(c),
@@ -130,18 +112,21 @@ std::vector<Expected> ActivationProblem::expect(const ProgressFunction& progress
   return all;
 }
 
-template <class Value, class Slope>
-std::vector<Decoy> ActivationProblem::sampled(const std::string& name, Value value, Slope slope) const {
+std::vector<Decoy> ActivationProblem::sampled(const std::string& name, const Function& value,
+                                              const Function& slope) const {
+  return sampled_gradients(name, value, [&slope](double x, double dy) { return dy * slope(x); });
+}
+
+std::vector<Decoy> ActivationProblem::sampled_gradients(const std::string& name, const Function& value,
+                                                        const Gradient& gradient) const {
   std::vector<Decoy> all;
   const Tensor* dy = case_.input("dy");
-  const Index count = std::min(x_.size(), sampled_elements);
+  const std::vector<Index> at = evenly_spread(x_.size(), sampled_elements);
   for (const auto& [output, tensor] : case_.out) {
-    Decoy& decoy = all.emplace_back(Decoy{name, output, {}, {}});
-    for (Index n = 0; n < count; ++n) {
-      const Index at = count == 1 ? 0 : n * (x_.size() - 1) / (count - 1);
-      const double x = x_.values[at];
-      decoy.at.push_back(at);
-      decoy.value.push_back(output == "y" ? value(x) : dy->values[at] * slope(x));
+    Decoy& decoy = all.emplace_back(Decoy{name, output, at, {}});
+    for (const Index n : at) {
+      const double x = x_.values[n];
+      decoy.value.push_back(output == "y" ? value(x) : gradient(x, dy->values[n]));
     }
   }
   return all;
@@ -186,6 +171,8 @@ std::vector<Decoy> ActivationProblem::decoys(std::span<const Expected>) const {
   }
   return all;
 }
+
+namespace {
 
 Op activation_op(std::string_view name, std::string_view summary, std::vector<SpecKey> spec) {
   using enum PortType;

@@ -7,9 +7,12 @@
 #include "verify/contract_keys.hpp"
 #include "verify/inputs/make_inputs.hpp"
 #include "verify/ops/attention_delta.hpp"
+#include "verify/ops/attention_keys.hpp"
+#include "verify/ops/attention_precise.hpp"
 #include "verify/ops/attention_problem.hpp"
 #include "verify/ops/attention_replay.hpp"
 #include "verify/ops/ops.hpp"
+#include "verify/replay_statistics.hpp"
 
 namespace attest {
 namespace {
@@ -122,11 +125,14 @@ std::vector<Expected> AttentionProblem::expect(const ProgressFunction& progress)
     bounds::attention_forward(attention_.spec, s.in, contract_, forward_outputs(s, all));
     progress(forward_share * static_cast<double>(n + 1) / static_cast<double>(attention_.sequences.size()));
   }
+  const bool is_precise = needs_precise_values(attention_, contract_);
+  if (is_precise) sharpen_forward(attention_, all);
   if (case_.output("o")) weight_store_ = replay_weights(attention_, contract_, *find(all, "o"));
   if (has_gradients()) {
     collect_saved(all);
     if (case_.output("o")) find_deltas(attention_, contract_, *find(all, "o"), case_.output("dq"), saved_);
     expect_gradients(all, progress);
+    if (is_precise) sharpen_gradients(attention_, saved_, all);
     std::erase_if(all, [&](const Expected& e) { return !case_.output(e.output); });
   }
   return all;
@@ -166,10 +172,11 @@ void AttentionProblem::collect_saved(std::vector<Expected>& all) {
         // An lse that is itself wrong would only hide whether the gradient is.
         const bool usable =
             device_lse && std::isfinite(exact) && std::abs(device_lse->values[at] - exact) <= lse.bound(at);
-        saved.lse(h, i) = (usable ? device_lse->values[at] : exact) / attention_.lse_unit;
+        const double read = usable ? device_lse->values[at] : exact;
+        saved.lse(h, i) = read / attention_.lse_unit;
         if (!std::isfinite(exact)) continue;
         // The backward pass may have read the lse before it was stored.
-        const double store = ulp(lse.value[at], lse.dtype) / 2;
+        const double store = ulp(read, lse.dtype) / 2;
         saved.lse_worst(h, i) = (usable ? store : lse.rigorous[at]) / attention_.lse_unit;
         saved.lse_systematic(h, i) = (usable ? store : lse.probable[at]) / attention_.lse_unit;
       }
@@ -180,6 +187,7 @@ void AttentionProblem::collect_saved(std::vector<Expected>& all) {
 // In the order of Factor::predicted.
 void AttentionProblem::expect_replays(std::vector<Expected>& all) const {
   if (!bounds::Arithmetic(contract_).p_is_rounded) return;
+  const bool stores_weights = weight_store_ && share_not_replayed(*find(all, "o")) < most_not_replayed;
   for (Expected& e : all) {
     std::vector<std::string> ways;
     if (e.output == "dv") ways = {"P rounded"};
@@ -191,6 +199,7 @@ void AttentionProblem::expect_replays(std::vector<Expected>& all) const {
     e.expect_rest();
     // Without these, the error of delta is unknown and common to all keys.
     e.has_all_replays = case_.output("o") && case_.output("dq");
+    e.must_replay = e.has_all_replays && stores_weights;
     for (std::string& way : ways) {
       const int variant = static_cast<int>(e.replays.size());
       e.replays.push_back({std::move(way), variant, std::vector<double>(e.value.size())});
@@ -285,6 +294,7 @@ Op attention_op() {
       [](const Case& c) -> std::unique_ptr<Problem> { return std::make_unique<AttentionProblem>(c); },
       attention_inputs(),
       true,
+      [](const Case& c) { return attention_keys(c); },
   };
 }
 

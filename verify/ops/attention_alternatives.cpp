@@ -6,67 +6,97 @@
 
 #include "verify/ops/attention_explanations.hpp"
 #include "verify/ops/attention_misreadings.hpp"
+#include "verify/ops/attention_overwritten_bias.hpp"
 #include "verify/ops/attention_problem.hpp"
 #include "verify/ops/attention_rearranged.hpp"
 
 namespace attest {
 namespace {
 
-/// What a backward pass may read in place of what it should: made once for each array, and kept.
+/// What a backward pass may read in place of what it should: made once for each misreading and array, and
+/// kept.
 class ReadByMistake {
  public:
-  View<const double, 2> scaled(View<const double, 2> lse, double factor) {
-    return of(factors_, lse.data_handle(), [&] {
-      Array<double, 2> x({lse.extent(0), lse.extent(1)});
-      for (Index h = 0; h < lse.extent(0); ++h) {
-        for (Index i = 0; i < lse.extent(1); ++i) x(h, i) = factor * lse(h, i);
-      }
-      return x;
+  using Rows = View<const double, 2>;
+  using Vectors = View<const double, 3>;
+
+  Rows scaled(Rows lse, double factor) {
+    return kept(rows_, "scaled", lse, [&](Index h, Index i) { return factor * lse(h, i); });
+  }
+  Rows of_row(Rows lse, Index shift) {
+    return kept(rows_, shift > 0 ? "after" : "before", lse,
+                [&](Index h, Index i) { return lse(h, shifted(i, shift, lse.extent(1))); });
+  }
+  Rows of_next_head(Rows lse) {
+    return kept(rows_, "head", lse, [&](Index h, Index i) { return lse((h + 1) % lse.extent(0), i); });
+  }
+  Vectors row_before(Vectors from) {
+    return kept(vectors_, "before", from,
+                [&](Index h, Index i, Index e) { return from(h, shifted(i, -1, from.extent(1)), e); });
+  }
+  Vectors of_next_head(Vectors from) {
+    return kept(vectors_, "head", from,
+                [&](Index h, Index i, Index e) { return from((h + 1) % from.extent(0), i, e); });
+  }
+
+  /// An o whose products with do are these deltas, of which another row's or head's may be one.
+  Vectors o_of_delta_of_row(const ref::AttentionSaved& x, Index shift) {
+    return o_of_delta(shift > 0 ? "delta after" : "delta before", x, [&](Index h, Index i) {
+      return product(x, h, shifted(i, shift, x.o.extent(1)), x.o.extent(2));
     });
   }
-  View<const double, 3> row_before(View<const double, 3> from) {
-    return of(rows_, from.data_handle(), [&] {
-      Array<double, 3> x({from.extent(0), from.extent(1), from.extent(2)});
-      each(x, [&](Index h, Index i, Index e) { return from(h, std::max<Index>(i - 1, 0), e); });
-      return x;
+  Vectors o_of_delta_of_next_head(const ref::AttentionSaved& x) {
+    return o_of_delta("delta of head", x, [&](Index h, Index i) {
+      return product(x, (h + 1) % x.o.extent(0), i, x.o.extent(2));
     });
   }
-  /// An o whose product with do is that of the row before.
-  View<const double, 3> with_delta_of_row_before(const ref::AttentionSaved& saved) {
-    return of(deltas_, saved.o.data_handle(), [&] {
-      Array<double, 3> x({saved.o.extent(0), saved.o.extent(1), saved.o.extent(2)});
-      const auto product = [&](Index h, Index i, const auto& with) {
-        double sum = 0;
-        for (Index e = 0; e < saved.o.extent(2); ++e) sum += saved.d_o(h, i, e) * with(h, i, e);
-        return sum;
-      };
-      each(x, [&](Index h, Index i, Index e) {
-        const double delta = product(h, std::max<Index>(i - 1, 0), saved.o), size = product(h, i, saved.d_o);
-        return size > 0 ? saved.d_o(h, i, e) * (delta / size) : 0;
-      });
-      return x;
-    });
+  Vectors o_of_delta_of_half(const ref::AttentionSaved& x) {
+    return o_of_delta("delta of half", x,
+                      [&](Index h, Index i) { return product(x, h, i, x.o.extent(2) / 2); });
   }
 
  private:
-  template <class F>
-  static void each(Array<double, 3>& x, const F& f) {
-    for (Index h = 0; h < x.extent(0); ++h) {
-      for (Index i = 0; i < x.extent(1); ++i) {
-        for (Index e = 0; e < x.extent(2); ++e) x(h, i, e) = f(h, i, e);
-      }
-    }
-  }
-  template <int Rank, class Make>
-  static View<const double, Rank> of(std::map<const double*, Array<double, Rank>>& kept, const double* key,
-                                     const Make& make) {
-    auto found = kept.find(key);
-    if (found == kept.end()) found = kept.emplace(key, make()).first;
-    return found->second.view();
+  template <int Rank>
+  using Kept = std::map<std::pair<std::string, const double*>, Array<double, Rank>>;
+
+  static Index shifted(Index i, Index by, Index rows) { return std::clamp<Index>(i + by, 0, rows - 1); }
+  static double product(const ref::AttentionSaved& x, Index h, Index i, Index columns) {
+    double sum = 0;
+    for (Index e = 0; e < columns; ++e) sum += x.d_o(h, i, e) * x.o(h, i, e);
+    return sum;
   }
 
-  std::map<const double*, Array<double, 2>> factors_;
-  std::map<const double*, Array<double, 3>> rows_, deltas_;
+  template <class F>
+  static Rows kept(Kept<2>& all, const std::string& misreading, Rows like, const F& f) {
+    const auto [at, is_new] = all.try_emplace({misreading, like.data_handle()});
+    if (is_new) at->second = Array<double, 2>({like.extent(0), like.extent(1)});
+    for (Index h = 0; is_new && h < like.extent(0); ++h)
+      for (Index i = 0; i < like.extent(1); ++i) at->second(h, i) = f(h, i);
+    return at->second.view();
+  }
+  template <class F>
+  static Vectors kept(Kept<3>& all, const std::string& misreading, Vectors like, const F& f) {
+    const auto [at, is_new] = all.try_emplace({misreading, like.data_handle()});
+    if (is_new) at->second = Array<double, 3>({like.extent(0), like.extent(1), like.extent(2)});
+    for (Index h = 0; is_new && h < like.extent(0); ++h)
+      for (Index i = 0; i < like.extent(1); ++i)
+        for (Index e = 0; e < like.extent(2); ++e) at->second(h, i, e) = f(h, i, e);
+    return at->second.view();
+  }
+  template <class F>
+  Vectors o_of_delta(const std::string& misreading, const ref::AttentionSaved& x, const F& delta) {
+    const Rows factors =
+        kept(rows_, misreading, {x.o.data_handle(), {x.o.extent(0), x.o.extent(1)}}, [&](Index h, Index i) {
+          double size = 0;
+          for (Index e = 0; e < x.d_o.extent(2); ++e) size += x.d_o(h, i, e) * x.d_o(h, i, e);
+          return size > 0 ? delta(h, i) / size : 0;
+        });
+    return kept(vectors_, misreading, x.o,
+                [&](Index h, Index i, Index e) { return x.d_o(h, i, e) * factors(h, i); });
+  }
+
+  Kept<2> rows_;
+  Kept<3> vectors_;
 };
 
 /// The first `keys` keys of [H, S, D].
@@ -150,6 +180,11 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
       with_spec(name, [s = scale](AttentionSpec& spec) { spec.scale = s; });
   }
 
+  if (case_.input("kv_lengths") && !in.mask && !in.bias && case_.key.empty() && in.past == 0) {
+    with_inputs("in/kv_lengths ignored", [padded = attention_.padded_keys()](AttentionInputs& x) {
+      x.k = first_keys(x.k, padded), x.v = first_keys(x.v, padded);
+    });
+  }
   if (in.mask) with_inputs("in/mask ignored", [](AttentionInputs& x) { x.mask = {}; });
   if (in.bias) with_inputs("in/bias ignored", [](AttentionInputs& x) { x.bias = {}; });
   if (in.sink) with_inputs("in/sink ignored", [](AttentionInputs& x) { x.sink = {}; });
@@ -201,8 +236,23 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
   });
   with_gradients("in/do of another row: the one before",
                  [&](AttentionInputs&, ref::AttentionSaved& x) { x.d_o = kept.row_before(x.d_o); });
-  with_gradients("delta of another row: the one before",
-                 [&](AttentionInputs&, ref::AttentionSaved& x) { x.o = kept.with_delta_of_row_before(x); });
+  for (const Index shift : {-1, 1}) {
+    const std::string row = std::string("another row: the one ") + (shift < 0 ? "before" : "after");
+    with_gradients("lse of " + row + ", backward",
+                   [&](AttentionInputs&, ref::AttentionSaved& x) { x.lse = kept.of_row(x.lse, shift); });
+    with_gradients("delta of " + row,
+                   [&](AttentionInputs&, ref::AttentionSaved& x) { x.o = kept.o_of_delta_of_row(x, shift); });
+  }
+  if (in.q_heads() > 1) {
+    with_gradients("lse of another head: the next, backward",
+                   [&](AttentionInputs&, ref::AttentionSaved& x) { x.lse = kept.of_next_head(x.lse); });
+    with_gradients("in/do of another head: the next",
+                   [&](AttentionInputs&, ref::AttentionSaved& x) { x.d_o = kept.of_next_head(x.d_o); });
+    with_gradients("delta of another head: the next",
+                   [&](AttentionInputs&, ref::AttentionSaved& x) { x.o = kept.o_of_delta_of_next_head(x); });
+  }
+  with_gradients("delta of the first half of the columns",
+                 [&](AttentionInputs&, ref::AttentionSaved& x) { x.o = kept.o_of_delta_of_half(x); });
   for (const Index shift : {1, -1}) {
     if (!has_gradients() || right.causal == Causal::none) break;
     AttentionSpec seen = right;
@@ -212,6 +262,7 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
                   : "backward: a causal diagonal one key short",
         seen, [&](AttentionInputs& x, ref::AttentionSaved&) { x.past = diagonal(right, x, 0) + shift; }));
   }
+  take(overwritten_dbias(attention_, saved_, expected));
   for (const bool twice : {false, true}) {
     std::vector<Decoy> scaled =
         sampled_gradients(twice ? "dq or dk multiplied by the scale twice" : "dq or dk without the scale",

@@ -93,7 +93,7 @@ void AttentionCase::read_shapes() {
   sizes_q_ = {batch, extents_["Hq"], extents_[q_axis], extents_["D"]};
   sizes_k_ = {batch, extents_["Hkv"], extents_[k_axis], extents_["D"]};
   sizes_v_ = {batch, extents_["Hkv"], extents_[k_axis], extents_["E"]};
-  past_ = extents_.has("Sp") ? extents_["Sp"] : 0;
+  past_ = extents_.has("Sp") ? extents_["Sp"] : case_.past;
 
   if (packed) {
     for (const std::string name : {"mask", "bias", "past_k", "past_v", "kv_lengths"}) {
@@ -114,7 +114,8 @@ void AttentionCase::read_shapes() {
   }
   if (const Tensor* lengths = case_.input("kv_lengths")) extents_.unify("B", *lengths, "in/kv_lengths");
 
-  const std::vector<Index> full = {sizes_q_.b, sizes_q_.h, sizes_q_.s, past_ + sizes_k_.s};
+  const std::vector<Index> full = {sizes_q_.b, sizes_q_.h, sizes_q_.s,
+                                   (case_.key.empty() ? past_ : 0) + sizes_k_.s};
   for (const std::string name : {"mask", "bias"}) {
     const Tensor* tensor = case_.input(name);
     if (!tensor) continue;
@@ -220,7 +221,7 @@ void AttentionCase::read_sequences() {
   }
   const Tensor* lengths = case_.input("kv_lengths");
   for (Index b = 0; b < sizes_q_.b; ++b) {
-    Index keys = past_ + sizes_k_.s;
+    Index keys = case_.key.empty() ? past_ + sizes_k_.s : case_.keys;
     if (lengths) {
       const double length = lengths->values[b];
       if (!(0 <= length && length <= static_cast<double>(keys))) {
@@ -238,6 +239,11 @@ void AttentionCase::read_sequences() {
 Sequence AttentionCase::sequence(Index b, Index first_q, Index queries, Index first_k, Index keys) {
   Sequence s{b, first_q, queries, first_k, std::max(keys - past_, Index{0}), {}};
   const auto data = [&](const char* name) { return case_.input(name)->values.data(); };
+  if (!case_.key.empty()) {
+    s.keys = std::ranges::lower_bound(case_.key, keys) - case_.key.begin();
+    s.in.key = {case_.key.data(), {s.keys}};
+    s.in.all_keys = keys;
+  }
   s.in.q = rows_of(data("q"), s, sizes_q_.width);
   s.in.k = keys_of(data("k"), s, sizes_k_.width);
   s.in.v = keys_of(data("v"), s, sizes_v_.width);
@@ -246,7 +252,7 @@ Sequence AttentionCase::sequence(Index b, Index first_q, Index queries, Index fi
     s.in.row = {case_.row.data(), {std::ssize(case_.row)}};
     s.in.rows = case_.rows;
   }
-  if (past_ > 0) {
+  if (past_ > 0 && case_.key.empty()) {
     const auto joined = [&](const char* name, View<const double, 3> fresh, Index width, auto& storage) {
       const View<const double, 3> past =
           sequence_view(data(name), axis_order(layout_), {sizes_k_.b, sizes_k_.h, past_, width}, b, 0, past_);
@@ -277,30 +283,38 @@ Sequence AttentionCase::sequence(Index b, Index first_q, Index queries, Index fi
 
 // Absent keys may hold anything; everything that a score or an output depends on has to be finite.
 void AttentionCase::check_values() const {
-  const auto check = [&](const std::string& name, View<const double, 3> view) {
+  // positions: of what a part of a case holds, in the whole.
+  const auto check = [&](const std::string& name, View<const double, 3> view,
+                         const std::vector<Index>& positions) {
     const Tensor& tensor = *case_.input(name);
     for (Index h = 0; h < view.extent(0); ++h) {
       for (Index s = 0; s < view.extent(1); ++s) {
         for (Index d = 0; d < view.extent(2); ++d) {
           const double x = view(h, s, d);
           if (std::isfinite(x)) continue;
-          throw InvalidCase(case_.object("in/" + name) + " holds " + (std::isnan(x) ? "NaN" : "an infinity") +
-                            " at " + index_text(tensor, &view(h, s, d) - tensor.values.data()) +
-                            "; finite values are expected");
+          throw InvalidCase(
+              case_.object("in/" + name) + " holds " + (std::isnan(x) ? "NaN" : "an infinity") +
+              (positions.empty()
+                   ? " at " + index_text(tensor, &view(h, s, d) - tensor.values.data())
+                   : (name == "q" || name == "do" ? " in row " : " in key ") + std::to_string(positions[s])) +
+              "; finite values are expected");
         }
       }
     }
   };
   for (const Sequence& s : sequences) {
-    check("q", s.in.q);
-    check("k", keys_of(case_.input("k")->values.data(), s, sizes_k_.width));
-    check("v", keys_of(case_.input("v")->values.data(), s, sizes_v_.width));
-    if (const Tensor* d_o = case_.input("do")) check("do", rows_of(d_o->values.data(), s, sizes_v_.width));
-    if (past_ > 0) {
+    check("q", s.in.q, case_.row);
+    check("k", keys_of(case_.input("k")->values.data(), s, sizes_k_.width), case_.key);
+    check("v", keys_of(case_.input("v")->values.data(), s, sizes_v_.width), case_.key);
+    if (const Tensor* d_o = case_.input("do"))
+      check("do", rows_of(d_o->values.data(), s, sizes_v_.width), case_.row);
+    if (past_ > 0 && case_.key.empty()) {
       for (const auto& [name, width] :
            {std::pair{"past_k", sizes_k_.width}, std::pair{"past_v", sizes_v_.width}}) {
-        check(name, sequence_view(case_.input(name)->values.data(), axis_order(layout_),
-                                  {sizes_k_.b, sizes_k_.h, past_, width}, s.b, 0, s.in.past));
+        check(name,
+              sequence_view(case_.input(name)->values.data(), axis_order(layout_),
+                            {sizes_k_.b, sizes_k_.h, past_, width}, s.b, 0, s.in.past),
+              {});
       }
     }
   }

@@ -36,6 +36,9 @@ class AttentionCase {
   Tensor rows_tensor(DType dtype) const;
 
   // Where a sequence's share of an output lies in an array that is laid out like the dumped tensor.
+  /// Keys of a batch entry, those of the past and those beyond its length included.
+  Index padded_keys() const { return past_ + sizes_k_.s; }
+
   template <class T>
   View<T, 3> like_q(T* data, const Sequence& s) const {
     return rows_of(data, s, sizes_q_.width);

@@ -25,19 +25,18 @@ bool has_failed(const Expected& e) {
   return std::ranges::any_of(statistics(e), [](const Statistic& s) { return s.exceeds(); });
 }
 
-void Fit::add_replayed(double got, double want, double answer, double sigma, DType dtype) {
-  const double before = elements;
-  add(got, round_to(want, dtype), round_to(answer, dtype), sigma);
-  elements = before;  // a right answer leaves nothing
-}
-
-void Fit::add(double got, double want, double answer, double sigma) {
+void Fit::add(double got, double want, double answer, double sigma, std::optional<DType> replayed_in) {
   if (!(sigma > 0)) return;
+  if (replayed_in) {
+    want = round_to(want, *replayed_in);
+    answer = round_to(answer, *replayed_in);
+  } else {
+    ++elements;  // of which a right answer leaves some error
+  }
   const auto square = [](double x) { return x * x; };
   exact += square((got - want) / sigma);
   other += square((got - answer) / sigma);
   distance += square((answer - want) / sigma);
-  ++elements;
 }
 
 Fit Fit::operator+(const Fit& x) const {
@@ -51,6 +50,11 @@ bool Fit::tells() const {
 double Fit::explained() const {
   if (!tells() || !std::isfinite(other)) return 0;
   return std::clamp((exact - other) / std::max(exact - elements, exact / 2), 0.0, 1.0);
+}
+
+bool Fit::denies() const {
+  constexpr double least_share = 0.2;
+  return tells() && distance > least_share * elements && explained() < least_confidence;
 }
 
 double Fit::slope() const {
@@ -103,11 +107,15 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
     if (rows.size() < few) rows = sampled_rows(attention, expected, store, WhichRows::all);
     add(wrong_scale(rows));
     add(narrow_arithmetic(rows, contract, element));
+    add(wrong_merge(rows, contract));
   } else if (!saved.empty()) {  // gradients of a wrong forward pass may be right
     add(wrong_gradients(attention, saved, contract, expected));
   }
   std::erase_if(all, [](const DiagnosisEntry& x) { return x.confidence < least_confidence; });
-  if (all.empty()) all = unknown_noise(rows, fails("o"), fails("lse"));
+  if (all.empty()) {
+    all = fails("o") || fails("lse") ? unknown_noise(rows, fails("o"), fails("lse"))
+                                     : unknown_noise_of_gradients(expected);
+  }
   std::ranges::stable_sort(all, std::greater{}, &DiagnosisEntry::confidence);
   return all;
 }

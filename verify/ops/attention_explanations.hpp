@@ -1,13 +1,16 @@
 // What a faulty attention kernel may have done, fitted to the errors of its rows.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "core/contract.hpp"
+#include "verify/diagnose.hpp"
 #include "verify/findings.hpp"
 #include "verify/ops/attention_rows.hpp"
+#include "verify/ops/weighted_sums.hpp"
 
 namespace attest {
 
@@ -15,6 +18,10 @@ namespace attest {
 /// errors compared one by one.
 std::vector<DiagnosisEntry> narrow_arithmetic(std::span<const AttentionRow> rows, const Contract& contract,
                                               DType element);
+
+/// Keys split among workers, and what these write before it is merged in a narrower format, or merged in
+/// another base.
+std::vector<DiagnosisEntry> wrong_merge(std::span<const AttentionRow> rows, const Contract& contract);
 
 /// A scale that is off by the same factor everywhere.
 std::vector<DiagnosisEntry> wrong_scale(std::span<const AttentionRow> rows);
@@ -33,8 +40,21 @@ std::vector<DiagnosisEntry> misplaced_rows(std::span<const AttentionRow> rows, c
 /// A fault has to explain so much more than one that is simpler.
 inline constexpr double least_gain = 0.03;
 
-/// What only says where to look, and not what is wrong.
-inline constexpr double confidence_of_a_place = 0.6;
+/// The candidate, with the name of its fault, that explains most of the errors; of those as good, the first.
+template <class Candidate, class Explained>
+std::vector<DiagnosisEntry> likeliest(const std::vector<Candidate>& candidates, const Explained& explained) {
+  const Candidate* best = nullptr;
+  double most = 0;
+  for (const Candidate& candidate : candidates) {
+    const double share = explained(candidate);
+    if (best && share <= most + least_gain) continue;
+    best = &candidate, most = share;
+  }
+  if (!best) return {};
+  return {{best->fault, most,
+           "a kernel that does so would make " + percent(most) +
+               " of the errors beyond what the contract explains"}};
+}
 
 /// Where errors that follow no known pattern come from: before the weights, after them, or their sum.
 std::vector<DiagnosisEntry> unknown_noise(std::span<const AttentionRow> rows, bool o_fails, bool lse_fails);
@@ -48,6 +68,9 @@ std::vector<DiagnosisEntry> wrong_gradients(const AttentionCase& attention,
                                             std::span<const SavedForBackward> saved, const Contract& contract,
                                             std::span<const Expected> expected);
 
+/// Where errors of gradients that follow no known pattern come from.
+std::vector<DiagnosisEntry> unknown_noise_of_gradients(std::span<const Expected> expected);
+
 /// Of a failed case, the likeliest first. saved: empty without gradients.
 std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
                                               std::span<const SavedForBackward> saved,
@@ -60,9 +83,9 @@ struct Fit {
   double exact = 0, other = 0, distance = 0;  // distance: of the two answers
   double elements = 0;
 
-  void add(double got, double want, double answer, double sigma);
-  /// Where the replay of stored operands is known, so that answers are exact before they are stored.
-  void add_replayed(double got, double want, double answer, double sigma, DType dtype);
+  /// replayed_in: the type in which answers are stored that are exact before; none if stored operands are not
+  /// known.
+  void add(double got, double want, double answer, double sigma, std::optional<DType> replayed_in = {});
   Fit operator+(const Fit& other) const;
 
   /// Are the two answers far enough from each other?
@@ -71,6 +94,8 @@ struct Fit {
   /// Share of the errors that the other answer explains. What a kernel that keeps the contract errs anyhow
   /// needs no explanation.
   double explained() const;
+  /// This output speaks against an answer that others speak for.
+  bool denies() const;
   /// By which factor the distance between the answers has to be multiplied to fit best; 0 if it is too small.
   double slope() const;
 };

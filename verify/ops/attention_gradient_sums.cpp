@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "verify/bounds/storage_grid.hpp"
 #include "verify/compare.hpp"
@@ -49,11 +50,13 @@ class Stores {
 bool read_dumped(const Expected& e, const Stores& stores, const View<const double, 3>& place, Index h,
                  Index i, bool wanted_wrong, WeightedSum& sum) {
   bool is_wrong = !wanted_wrong, is_finite = true;
-  sum.is_replayed = stores.are_known(), sum.dtype = e.dtype;
+  constexpr double gross = 20;  // standard deviations
+  if (stores.are_known()) sum.replayed_in = e.dtype;
   for (Index d = 0; d < place.extent(2); ++d) {
     const Index at = &place(h, i, d) - e.value.data();
     const double got = e.dumped->values[at];
     is_wrong |= !within_bound(e, at, got);
+    sum.is_gross |= std::abs(got - e.value[at]) > gross * e.sigma[at];
     is_finite &= std::isfinite(got);
     sum.got.push_back(got);
     sum.exact.push_back(e.value[at] + stores.shift(at));
@@ -77,17 +80,99 @@ struct Place {
   WeightedSum sum;
 };
 
+double product(const View<const double, 3>& a, Index h, Index i, const View<const double, 3>& b, Index g,
+               Index j) {
+  double sum = 0;
+  for (Index e = 0; e < a.extent(2); ++e) sum += a(h, i, e) * b(g, j, e);
+  return sum;
+}
+
+/// A fault that is everywhere may push few rows, and those by chance, beyond their bounds; a gross one does
+/// not.
+bool are_enough(const std::vector<Place>& places) {
+  return places.size() >= few_sums ||
+         std::ranges::any_of(places, [](const Place& place) { return place.sum.is_gross; });
+}
+
+/// The terms of one gradient.
+class Terms {
+ public:
+  Terms(const AttentionCase& attention, std::span<const SavedForBackward> saved, const Contract& contract,
+        const Expected& e)
+      : attention_(attention),
+        saved_(saved),
+        stores_(contract, e, attention.spec.scale),
+        is_dv_(e.output == "dv"),
+        scale_(is_dv_ ? 1 : attention.spec.scale) {
+    sums_.v_width = attention.sequences.front().in.v_width();
+    sums_.d_o_step = saved.front().for_ref().d_o.stride(2);
+    sums_.o_step = saved.front().for_ref().o.stride(2);
+    sums_.v_step = attention.sequences.front().in.v.stride(2);
+    sums_.stored = [stores = stores_, is_dv = is_dv_, scale = scale_](const GradientFactors& f) {
+      return is_dv ? stores.p(f.p()) : scale * stores.ds(f.p(), (f.dp - f.delta) * f.slope);
+    };
+  }
+
+  const Stores& stores() const { return stores_; }
+
+  /// Call before add() for the keys of row (h, i) of a sequence.
+  void start_row(std::size_t sequence, Index h, Index i) {
+    sequence_ = sequence, h_ = h, i_ = i;
+    const AttentionInputs& in = attention_.sequences[sequence].in;
+    const ref::AttentionSaved from = saved_[sequence].for_ref();
+    scores_.resize(in.keys());
+    ref::attention_scores(attention_.spec, in, h, i, whole(scores_));
+    delta_ = product(from.d_o, h, i, from.o, h, i);
+  }
+  /// The term of key j of that row, if it has any weight.
+  void add(Index j, Index place, const double* vector, WeightedSum& sum,
+           std::vector<GradientFactors>& factors) const {
+    const AttentionInputs& in = attention_.sequences[sequence_].in;
+    const ref::AttentionSaved from = saved_[sequence_].for_ref();
+    const Index g = in.kv_head(h_);
+    GradientFactors f{scores_[j],         from.lse(h_, i_), 0, delta_, 1, 0, &from.d_o(h_, i_, 0),
+                      &from.o(h_, i_, 0), &in.v(g, j, 0)};
+    if (!(f.p() > 0) || !std::isfinite(f.p())) return;
+    f.dp = product(from.d_o, h_, i_, in.v, g, j);
+    if (attention_.spec.softcap > 0) {
+      f.capped =
+          std::tanh(attention_.spec.scale * product(in.q, h_, i_, in.k, g, j) / attention_.spec.softcap);
+      f.slope = 1 - f.capped * f.capped;
+    }
+    const double exact = is_dv_ ? f.p() : scale_ * f.ds();
+    if (stores_.are_known()) f.delta += saved_[sequence_].known_delta_shift(h_, i_);
+    sum.terms.push_back({place, exact, vector, sums_.stored(f)});
+    factors.push_back(f);
+  }
+
+  void add_row(WeightedSum sum, std::vector<GradientFactors> factors) {
+    sums_.rows.push_back(std::move(sum));
+    sums_.factors.push_back(std::move(factors));
+  }
+  GradientSums take() { return std::move(sums_); }
+
+ private:
+  const AttentionCase& attention_;
+  const std::span<const SavedForBackward> saved_;
+  const Stores stores_;
+  const bool is_dv_;
+  const double scale_;
+  GradientSums sums_;
+  std::size_t sequence_ = 0;
+  Index h_ = 0, i_ = 0;
+  std::vector<double> scores_;
+  double delta_ = 0;
+};
+
 }  // namespace
 
-std::vector<WeightedSum> wrong_query_sums(const AttentionCase& attention,
-                                          std::span<const SavedForBackward> saved, const Contract& contract,
-                                          const Expected& dq) {
-  if (attention.spec.softcap != 0) return {};
-  const Stores stores(contract, dq, attention.spec.scale);
+GradientSums wrong_query_sums(const AttentionCase& attention, std::span<const SavedForBackward> saved,
+                              const Contract& contract, const Expected& dq) {
+  Terms terms(attention, saved, contract, dq);
   std::vector<Place> places;
   const double* data = dq.value.data();
   for (const bool wanted_wrong : {true, false}) {
-    if (places.size() >= few_sums) break;
+    if (are_enough(places)) break;
     places.clear();
     for (std::size_t n = 0; n < attention.sequences.size(); ++n) {
       const Sequence& s = attention.sequences[n];
@@ -95,51 +180,40 @@ std::vector<WeightedSum> wrong_query_sums(const AttentionCase& attention,
       for (Index h = 0; h < s.in.q_heads(); ++h) {
         for (Index i = 0; i < s.queries; ++i) {
           WeightedSum sum;
-          if (read_dumped(dq, stores, place, h, i, wanted_wrong, sum))
+          if (read_dumped(dq, terms.stores(), place, h, i, wanted_wrong, sum))
             places.push_back({n, h, i, std::move(sum)});
         }
       }
     }
   }
   thin_out(places, most_sums);
-  std::vector<WeightedSum> sums;
   for (Place& at : places) {
     const AttentionInputs& in = attention.sequences[at.sequence].in;
-    const double scale = attention.spec.scale, delta_shift = saved[at.sequence].known_delta_shift(at.h, at.i);
-    std::vector<double> ds(in.keys()), s(in.keys());
-    ref::attention_backward_query(attention.spec, in, saved[at.sequence].for_ref(), at.h, at.i, {},
-                                  whole(ds));
-    ref::attention_scores(attention.spec, in, at.h, at.i, whole(s));
-    for (Index j = 0; j < in.keys(); ++j) {
-      if (ds[j] == 0) continue;
-      const double p = std::exp(s[j] - saved[at.sequence].lse(at.h, at.i));
-      at.sum.terms.push_back({j, scale * ds[j], &in.k(in.kv_head(at.h), j, 0),
-                              scale * (p > 0 ? stores.ds(p, ds[j] / p - delta_shift) : 0)});
-    }
+    std::vector<GradientFactors> factors;
+    terms.start_row(at.sequence, at.h, at.i);
+    for (Index j = 0; j < in.keys(); ++j) terms.add(j, j, &in.k(in.kv_head(at.h), j, 0), at.sum, factors);
     at.sum.step = in.k.stride(2);
     at.sum.places = in.keys();
-    sums.push_back(std::move(at.sum));
+    terms.add_row(std::move(at.sum), std::move(factors));
   }
-  return sums;
+  return terms.take();
 }
 
-std::vector<WeightedSum> wrong_key_sums(const AttentionCase& attention,
-                                        std::span<const SavedForBackward> saved, const Contract& contract,
-                                        const Expected& gradient) {
-  if (attention.spec.softcap != 0) return {};
-  const Stores stores(contract, gradient, attention.spec.scale);
+GradientSums wrong_key_sums(const AttentionCase& attention, std::span<const SavedForBackward> saved,
+                            const Contract& contract, const Expected& gradient) {
+  Terms terms(attention, saved, contract, gradient);
   const bool is_dk = gradient.output == "dk";
   const double* data = gradient.value.data();
   std::vector<Place> places;
   for (const bool wanted_wrong : {true, false}) {
-    for (std::size_t n = 0; n < attention.sequences.size() && places.size() < few_sums; ++n) {
+    for (std::size_t n = 0; n < attention.sequences.size() && !are_enough(places); ++n) {
       const Sequence& s = attention.sequences[n];
       const View<const double, 3> place = is_dk ? attention.like_k(data, s) : attention.like_v(data, s);
-      for (Index g = 0; g < s.in.kv_heads() && places.size() < few_sums; ++g) {
+      for (Index g = 0; g < s.in.kv_heads() && !are_enough(places); ++g) {
         places.clear();  // those of one head
         for (Index j = 0; j < s.keys; ++j) {
           WeightedSum sum;
-          if (read_dumped(gradient, stores, place, g, j, wanted_wrong, sum))
+          if (read_dumped(gradient, terms.stores(), place, g, j, wanted_wrong, sum))
             places.push_back({n, g, j, std::move(sum)});
         }
       }
@@ -148,40 +222,28 @@ std::vector<WeightedSum> wrong_key_sums(const AttentionCase& attention,
   if (places.empty()) return {};
   thin_out(places, most_sums);
 
-  const AttentionInputs& in = attention.sequences[places.front().sequence].in;
-  const ref::AttentionSaved of_sequence = saved[places.front().sequence].for_ref();
+  const std::size_t sequence = places.front().sequence;
+  const AttentionInputs& in = attention.sequences[sequence].in;
+  const View<const double, 3> vectors = is_dk ? in.q : saved[sequence].for_ref().d_o;
   const Index g = places.front().h, group = in.group();
   if (static_cast<double>(group * in.queries()) * static_cast<double>(in.keys() * in.qk_width()) >
       most_operations)
     return {};
-  std::vector<double> s(in.keys());
+  std::vector<std::vector<GradientFactors>> factors(places.size());
   for (Index h = g * group; h < (g + 1) * group; ++h) {
     for (Index i = 0; i < in.queries(); ++i) {
-      ref::attention_scores(attention.spec, in, h, i, whole(s));
-      double delta = 0;
-      for (Index e = 0; e < in.v_width(); ++e) delta += of_sequence.d_o(h, i, e) * of_sequence.o(h, i, e);
-      for (Place& at : places) {
-        const Index j = at.i + in.past;
-        const double p = std::exp(s[j] - of_sequence.lse(h, i));
-        if (!(p > 0) || !std::isfinite(p)) continue;
-        double dp = 0;
-        for (Index e = 0; e < in.v_width(); ++e) dp += of_sequence.d_o(h, i, e) * in.v(g, j, e);
-        const Index place = (h - g * group) * in.queries() + i;
-        const double scale = attention.spec.scale, x = dp - delta;
-        const double x_seen = x - saved[at.sequence].known_delta_shift(h, i);
-        at.sum.terms.push_back({place, is_dk ? scale * p * x : p,
-                                is_dk ? &in.q(h, i, 0) : &of_sequence.d_o(h, i, 0),
-                                is_dk ? scale * stores.ds(p, x_seen) : stores.p(p)});
-      }
+      terms.start_row(sequence, h, i);
+      for (std::size_t n = 0; n < places.size(); ++n)
+        terms.add(places[n].i + in.past, (h - g * group) * in.queries() + i, &vectors(h, i, 0), places[n].sum,
+                  factors[n]);
     }
   }
-  std::vector<WeightedSum> sums;
-  for (Place& at : places) {
-    at.sum.step = is_dk ? in.q.stride(2) : of_sequence.d_o.stride(2);
-    at.sum.places = group * in.queries();
-    sums.push_back(std::move(at.sum));
+  for (std::size_t n = 0; n < places.size(); ++n) {
+    places[n].sum.step = vectors.stride(2);
+    places[n].sum.places = group * in.queries();
+    terms.add_row(std::move(places[n].sum), std::move(factors[n]));
   }
-  return sums;
+  return terms.take();
 }
 
 }  // namespace attest

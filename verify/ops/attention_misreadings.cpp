@@ -143,7 +143,8 @@ void Misreadings::of_scores(const AttentionInputs& in) {
   const double scale = spec_.scale, cap = spec_.softcap;
   if (in.bias) {
     for (const auto& [name, factor] : {std::pair{"in/bias multiplied by the scale", scale},
-                                       std::pair{"in/bias without log2(e), in base 2", std::numbers::ln2}}) {
+                                       std::pair{"in/bias without log2(e), in base 2", std::numbers::ln2},
+                                       std::pair{"in/bias of the other sign", -1.0}}) {
       if (factor == 1) continue;
       add_to_bias(name, [f = factor](const AttentionInputs& x, Index h, Index i, Index j) {
         const double b = x.bias(h, i, j);

@@ -135,13 +135,8 @@ Fits fits(const Device& device, std::span<const AttentionRow> rows) {
   Fits total;
   for (const AttentionRow& row : rows) {
     const Answer answer = run(device, row);
-    for (std::size_t e = 0; e < row.o.size(); ++e) {
-      if (row.is_replayed) {
-        total.o.add_replayed(row.got[e], row.o[e], answer.o[e], row.sigma[e], row.dtype);
-      } else {
-        total.o.add(row.got[e], row.o[e], answer.o[e], row.sigma[e]);
-      }
-    }
+    for (std::size_t e = 0; e < row.o.size(); ++e)
+      total.o.add(row.got[e], row.o[e], answer.o[e], row.sigma[e], row.replayed_in);
     if (row.has_lse && row.lse_sigma > 0) {
       total.lse.add(row.got_lse, row.lse, answer.lse, row.lse_sigma);
     }
@@ -151,7 +146,7 @@ Fits fits(const Device& device, std::span<const AttentionRow> rows) {
 
 Fit fit(const Device& device, std::span<const AttentionRow> rows) {
   const Fits both = fits(device, rows);
-  return both.o + both.lse;
+  return both.o.denies() || both.lse.denies() ? Fit{} : both.o + both.lse;
 }
 
 /// Of the exact answer with another scale.
@@ -174,6 +169,15 @@ std::vector<Device> devices(const Contract& contract, DType element) {
   const Format &p = format_of(contract.p_dtype), &softmax = format_of(contract.softmax_dtype),
                &type = format_of(element);
   add("o cut off instead of rounded").output = to({"", type.precision, type.emin}, 1, true);
+  if (type.precision >= 24) {  // before float16, which rounds alike in its range
+    for (const bool cuts_off : {false, true}) {
+      for (const bool has_p : {false, true}) {
+        Device& device = add("products in tf32");
+        device.query = device.key = device.value = to(tf32, 1, cuts_off);
+        if (has_p) device.weight = device.value;
+      }
+    }
+  }
   for (const Grid& grid : narrow_grids) {
     const std::string name = grid.name;
     if (is_narrower(grid, p)) {
@@ -219,6 +223,7 @@ std::vector<Device> devices(const Contract& contract, DType element) {
     }
     if (is_narrower(grid, type)) {
       add("o stored in " + name + " on the way").output = to(grid);
+      add("q converted to " + name).query = to(grid);
       add("k converted to " + name).key = to(grid);
       add("v converted to " + name).value = to(grid);
       Device& cache = add("k and v converted to " + name);
@@ -232,14 +237,6 @@ std::vector<Device> devices(const Contract& contract, DType element) {
     add("q multiplied by the scale and stored in " + std::string(type.name)).scaled_query = to(grid);
     add("q multiplied by the scale and stored in " + std::string(type.name)).scaled_query =
         to(grid, 1.44269504088896340736);
-  } else {
-    for (const bool cuts_off : {false, true}) {
-      for (const bool has_p : {false, true}) {
-        Device& device = add("products in tf32");
-        device.query = device.key = device.value = to(tf32, 1, cuts_off);
-        if (has_p) device.weight = device.value;
-      }
-    }
   }
   const Grid stored{"", p.precision, p.emin};
   for (const Index tile : {32, 64, 128, 1 << 20}) {
@@ -283,21 +280,13 @@ std::vector<DiagnosisEntry> wrong_scale(std::span<const AttentionRow> rows) {
   std::snprintf(cause, sizeof cause, "a scale %.3g %% too %s", 100 * std::abs(off),
                 off > 0 ? "large" : "small");
   return {{cause, preference_for_constants * most,
-           "it would make " + std::to_string(static_cast<int>(100 * most)) +
-               " % of the errors beyond what the contract explains"}};
+           "it would make " + percent(most) + " of the errors beyond what the contract explains"}};
 }
 
 std::vector<DiagnosisEntry> narrow_arithmetic(std::span<const AttentionRow> rows, const Contract& contract,
                                               DType element) {
-  std::optional<DiagnosisEntry> best;
-  for (const Device& device : devices(contract, element)) {
-    const double explained = fit(device, rows).explained();
-    if (best && explained <= best->confidence + least_gain) continue;
-    best = {device.fault, explained,
-            "a kernel that does so would make " + std::to_string(static_cast<int>(100 * explained)) +
-                " % of the errors beyond what the contract explains"};
-  }
-  return best ? std::vector{*best} : std::vector<DiagnosisEntry>{};
+  return likeliest(devices(contract, element),
+                   [&](const Device& device) { return fit(device, rows).explained(); });
 }
 
 }  // namespace attest

@@ -10,8 +10,9 @@ namespace {
 
 constexpr Index most_elements = 1 << 14;
 
+/// In a sequence; of sizes, how many there are.
 struct Place {
-  Index h, i, e;
+  Index h, i, e, sequence;
 };
 
 /// An output of [heads, rows, width] per sequence; copies of lse count as its width.
@@ -24,23 +25,27 @@ View<const double, 3> view_of(const AttentionCase& attention, const Expected& e,
   return attention.like_rows(data, *e.dumped, s);
 }
 
-/// What stands at a place is what belongs to the place from(place, extents).
+/// What stands at a place is what belongs to the place from(place, sizes), if there is such a place.
 template <class From>
 Decoy moved(const std::string& name, const AttentionCase& attention, const Expected& e, const From& from) {
   Decoy answer{name, e.output, {}, {}};
   const Index step = std::max<Index>(1, static_cast<Index>(e.value.size()) / most_elements);
+  std::vector<View<const double, 3>> views;
+  for (const Sequence& s : attention.sequences) views.push_back(view_of(attention, e, s));
   Index n = 0;
-  for (const Sequence& s : attention.sequences) {
-    const View<const double, 3> view = view_of(attention, e, s);
-    const Place size{view.extent(0), view.extent(1), view.extent(2)};
+  for (Index sequence = 0; sequence < std::ssize(views); ++sequence) {
+    const View<const double, 3>& view = views[sequence];
+    const Place size{view.extent(0), view.extent(1), view.extent(2), std::ssize(views)};
     for (Index h = 0; h < size.h; ++h) {
       for (Index i = 0; i < size.i; ++i) {
         for (Index c = 0; c < size.e; ++c, ++n) {
           // Places of all remainders, so that no period of columns is always met alike.
           if (n % step != (n / step) % step) continue;
-          const Place x = from(Place{h, i, c}, size);
+          const Place x = from(Place{h, i, c, sequence}, size);
+          const View<const double, 3>& source = views[x.sequence];
+          if (x.i < 0 || x.i >= source.extent(1)) continue;
           answer.at.push_back(&view(h, i, c) - e.value.data());
-          answer.value.push_back(view(x.h, x.i, x.e));
+          answer.value.push_back(source(x.h, x.i, x.e));
         }
       }
     }
@@ -63,24 +68,57 @@ std::vector<Decoy> rearranged_outputs(const AttentionCase& attention, std::span<
     const auto add = [&](const std::string& what, auto from) {
       all.push_back(moved(output + what, attention, *e, from));
     };
-    add(" of the heads in reverse order: that of head h in head Hq - 1 - h", [](Place x, Place n) {
-      return Place{n.h - 1 - x.h, x.i, x.e};
-    });
-    add(" in another layout: written as [S, H, width], read as [H, S, width]", [](Place x, Place n) {
-      const Index row = x.h * n.i + x.i;
-      return Place{row % n.h, row / n.h, x.e};
-    });
-    if (output == "lse") {
-      add(" of another row: the one before", [](Place x, Place) {
-        return Place{x.h, std::max<Index>(x.i - 1, 0), x.e};
+    // One row that holds another's results is no exchange.
+    const auto exchange = [&](const std::string& what, auto from) {
+      add(what, from);
+      all.back().is_of_whole_call = true;
+    };
+    const Sequence& first = attention.sequences.front();
+    const bool has_keys = output == "dk" || output == "dv";
+    if ((has_keys ? first.in.kv_heads() : first.in.q_heads()) > 1) {
+      exchange(" of the heads in reverse order: that of head h in head Hq - 1 - h", [](Place x, Place n) {
+        x.h = n.h - 1 - x.h;
+        return x;
       });
-      continue;
+      add(" of head 0 in all heads", [](Place x, Place) {
+        x.h = 0;
+        return x;
+      });
+      add(" in another layout: written as [S, H, width], read as [H, S, width]", [](Place x, Place n) {
+        const Index row = x.h * n.i + x.i;
+        return Place{row % n.h, row / n.h, x.e, x.sequence};
+      });
     }
+    if (attention.sequences.size() > 1) {
+      exchange(" of the sequences in reverse order", [](Place x, Place n) {
+        x.sequence = n.sequence - 1 - x.sequence;
+        return x;
+      });
+    }
+    const std::string row = has_keys ? "key" : "row";
+    for (const Index shift : {-1, 1}) {
+      if (output == "o") continue;  // misplaced_rows tells those, from any distance
+      add(" of another " + row + ": the one " + (shift < 0 ? "before" : "after"), [shift](Place x, Place) {
+        x.i += shift;
+        return x;
+      });
+    }
+    if (output == "lse") continue;
+    exchange(" with its " + row + "s exchanged in pairs", [](Place x, Place) {
+      x.i ^= 1;
+      return x;
+    });
+    add(" with its tiles of width x width transposed", [](Place x, Place n) {
+      const Index tile = x.i / n.e * n.e;
+      return Place{x.h, tile + x.e, x.i - tile, x.sequence};
+    });
     add(" with its columns exchanged in pairs", [](Place x, Place n) {
-      return Place{x.h, x.i, std::min(x.e ^ 1, n.e - 1)};
+      x.e = std::min(x.e ^ 1, n.e - 1);
+      return x;
     });
     add(" with the halves of its columns exchanged", [](Place x, Place n) {
-      return Place{x.h, x.i, (x.e + n.e / 2) % n.e};
+      x.e = (x.e + n.e / 2) % n.e;
+      return x;
     });
   }
   for (const Expected& e : expected) {

@@ -2,6 +2,7 @@
 #include "verify/ops/attention_replay.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -17,16 +18,59 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr Index rows_to_choose_from = 64, least_to_choose_from = 8, most_elements = Index{1} << 19;
 constexpr double most_operations = 4e9;
 
-/// sum += factor x. Columns are independent: any number at a time gives the same bits.
+constexpr Index keys_together = 64;  // whose values stay in the cache while all ways read them
+
+/// Some neighbours of any row; GCC and Clang make of it what the machine has.
+using Lanes [[gnu::vector_size(64), gnu::aligned(8), gnu::may_alias]] = double;
+constexpr Index lanes = sizeof(Lanes) / sizeof(double);
+
 ATTEST_VECTORISED
-void add_scaled(double factor, const double* x, Index step, std::span<double> sum) {
-  const Index width = std::ssize(sum);
-  double* to = sum.data();
-  if (step == 1) {
-    for (Index e = 0; e < width; ++e) to[e] += factor * x[e];
-  } else {
-    for (Index e = 0; e < width; ++e) to[e] += factor * x[e * step];
+double highest_of(const double* s, Index count) {
+  double highest = -infinity;
+  Index j = 0;
+  if (count >= lanes) {
+    Lanes most = *reinterpret_cast<const Lanes*>(s);
+    for (j = lanes; j + lanes <= count; j += lanes) {
+      const Lanes some = *reinterpret_cast<const Lanes*>(s + j);
+      most = some > most ? some : most;
+    }
+    for (Index n = 0; n < lanes; ++n) highest = std::max(highest, most[n]);
   }
+  for (; j < count; ++j) highest = std::max(highest, s[j]);
+  return highest;
+}
+
+/// weight = what is stored of p times a factor, over it.
+ATTEST_VECTORISED
+void store_scaled(const double* p, Index count, double factor, bounds::StorageGrid grid, double* weight) {
+  for (Index j = 0; j < count; ++j) weight[j] = grid.round(p[j] * factor) / factor;
+}
+
+/// A key whose weight was not stored exactly.
+struct RoundedKey {
+  double error;
+  const double* v;
+};
+
+/// sum += error v over some keys, in their order. Columns are independent: any number at a time gives the
+/// same bits.
+ATTEST_VECTORISED
+void add_values(const RoundedKey* keys, Index count, Index step, std::span<double> sum) {
+  constexpr int blocks = 4;
+  constexpr Index together = blocks * lanes;
+  const Index width = std::ssize(sum);
+  Index first = 0;
+  for (; step == 1 && first + together <= width; first += together) {
+    Lanes* to = reinterpret_cast<Lanes*>(&sum[first]);
+    Lanes total[blocks] = {to[0], to[1], to[2], to[3]};  // in registers
+    for (Index n = 0; n < count; ++n) {
+      const Lanes* v = reinterpret_cast<const Lanes*>(keys[n].v + first);
+      for (int block = 0; block < blocks; ++block) total[block] += keys[n].error * v[block];
+    }
+    for (int block = 0; block < blocks; ++block) to[block] = total[block];
+  }
+  for (Index n = 0; n < count; ++n)
+    for (Index e = first; e < width; ++e) sum[e] += keys[n].error * keys[n].v[e * step];
 }
 
 /// Squared distance of what was dumped from what a replay says, in units of the predicted spread. A few wild
@@ -85,22 +129,28 @@ class Rows {
 
   /// What the roundings of the weights come to, per column, if they were stored in each of these ways.
   std::vector<std::vector<double>> shifts(const Row& row, std::span<const WeightStore> ways) const {
-    constexpr Index together = 64;  // keys whose values stay in the cache while all ways read them
     const AttentionInputs& in = row.sequence->in;
     const Index keys = in.keys(), g = in.kv_head(row.h);
-    std::vector<std::vector<double>> stored, sums(ways.size(), std::vector<double>(in.v_width()));
-    for (const WeightStore& way : ways) stored.push_back(way.stored(row.s, row.p, row.lse));
-    for (Index first = 0; first < keys; first += together) {
+    std::vector<std::vector<double>> factors, sums(ways.size(), std::vector<double>(in.v_width()));
+    for (const WeightStore& way : ways) factors.push_back(way.factors(row.s, row.lse));
+    std::array<double, keys_together> stored;
+    std::array<RoundedKey, keys_together> rounded;
+    for (Index first = 0; first < keys; first += keys_together) {
+      const Index count = std::min(keys_together, keys - first);
       for (std::size_t k = 0; k < ways.size(); ++k) {
-        for (Index j = first; j < std::min(first + together, keys); ++j) {
-          const double error = stored[k][j] - row.p[j];
-          if (error != 0) add_scaled(error, &in.v(g, j, 0), in.v.stride(2), sums[k]);
+        ways[k].store(row.p, factors[k], first, {stored.data(), static_cast<std::size_t>(count)});
+        Index errors = 0;
+        for (Index n = 0; n < count; ++n) {
+          rounded[errors] = {stored[n] - row.p[first + n], &in.v(g, first + n, 0)};
+          errors += rounded[errors].error != 0;
         }
+        add_values(rounded.data(), errors, in.v.stride(2), sums[k]);
       }
     }
     for (std::size_t k = 0; contract_.row_sum_takes_stored_weights && k < ways.size(); ++k) {
+      const std::vector<double> weights = ways[k].stored(row.s, row.p, row.lse);
       double of_weights = 0;
-      for (Index j = 0; j < keys; ++j) of_weights += stored[k][j] - row.p[j];
+      for (Index j = 0; j < keys; ++j) of_weights += weights[j] - row.p[j];
       for (std::size_t e = 0; e < sums[k].size(); ++e)
         sums[k][e] = (sums[k][e] - of_weights * row.o[e]) / (1 + of_weights);
     }
@@ -184,11 +234,13 @@ std::string WeightStore::text() const {
   return "";
 }
 
-std::vector<double> WeightStore::stored(std::span<const double> s, std::span<const double> p,
-                                        double row_lse) const {
-  const Index keys = static_cast<Index>(s.size()), in_tile = tile > 0 ? tile : std::max<Index>(keys, 1);
+std::vector<double> WeightStore::factors(std::span<const double> s, double row_lse) const {
+  const Index keys = std::ssize(s), in_tile = tile > 0 ? tile : std::max<Index>(keys, 1);
   std::vector<double> factor((keys + in_tile - 1) / in_tile, -infinity);  // first the reference of each tile
-  for (Index j = 0; j < keys; ++j) factor[j / in_tile] = std::max(factor[j / in_tile], s[j]);
+  if (reference != Reference::lse) {
+    for (Index t = 0; t < std::ssize(factor); ++t)
+      factor[t] = highest_of(&s[t * in_tile], std::min(in_tile, keys - t * in_tile));
+  }
   const auto run = [](auto first, auto last) {
     for (double highest = -infinity; first != last; ++first) highest = *first = std::max(*first, highest);
   };
@@ -198,12 +250,30 @@ std::vector<double> WeightStore::stored(std::span<const double> s, std::span<con
     if (reference == Reference::lse) x = row_lse;
     x = x == -infinity ? 0 : std::exp(row_lse - x) * unit;
   }
+  return factor;
+}
+
+void WeightStore::store(std::span<const double> p, std::span<const double> factors, Index first,
+                        std::span<double> weight) const {
   const bounds::StorageGrid grid(dtype);
-  std::vector<double> weight(keys);
-  for (Index j = 0; j < keys; ++j) {
-    const double f = factor[j / in_tile];
-    weight[j] = p[j] == 0 || !(f > 0) ? p[j] : grid.round(p[j] * f) / f;
+  const Index last = first + std::ssize(weight),
+              in_tile = tile > 0 ? tile : std::max<Index>(std::ssize(p), 1);
+  for (Index j = first; j < last;) {
+    const double factor = factors[j / in_tile];
+    const Index end = std::min(last, (j / in_tile + 1) * in_tile);
+    if (factor > 0 && factor < infinity) {
+      store_scaled(&p[j], end - j, factor, grid, &weight[j - first]);
+    } else {
+      std::copy(&p[j], &p[j] + (end - j), &weight[j - first]);
+    }
+    j = end;
   }
+}
+
+std::vector<double> WeightStore::stored(std::span<const double> s, std::span<const double> p,
+                                        double row_lse) const {
+  std::vector<double> weight(s.size());
+  store(p, factors(s, row_lse), 0, weight);
   return weight;
 }
 

@@ -32,6 +32,12 @@ struct WeightStore {
   /// The weights of a row as stored, in units of e^(score - lse). s, p: exact scores, -inf where masked, and
   /// weights of all keys.
   std::vector<double> stored(std::span<const double> s, std::span<const double> p, double lse) const;
+
+  /// The same in two steps, for some keys of a row: e^(lse - reference) of each tile, then the weights of
+  /// keys first, first + 1, ...
+  std::vector<double> factors(std::span<const double> s, double lse) const;
+  void store(std::span<const double> p, std::span<const double> factors, Index first,
+             std::span<double> weight) const;
 };
 
 /// The way that explains a dumped o best, if any does. Adds to o.replays what these roundings come to, in a

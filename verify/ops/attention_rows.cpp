@@ -54,9 +54,9 @@ class Rows {
 
   AttentionRow row(const Place& place) const {
     const AttentionInputs& in = place.sequence->in;
-    AttentionRow row{&attention_.spec, &in, place.h, place.i, {}, {}, {}, {}, {}, 0, {}, {}, {}};
-    row.is_replayed = is_replayed();
-    if (o_) row.dtype = o_->dtype;
+    AttentionRow row{};
+    row.spec = &attention_.spec, row.in = &in, row.h = place.h, row.i = place.i;
+    if (is_replayed()) row.replayed_in = o_->dtype;
     std::vector<double> s(in.keys()), p(in.keys());
     row.o.resize(in.v_width());
     const auto whole = [](std::vector<double>& x) -> View<double, 1> {

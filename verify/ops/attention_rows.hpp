@@ -18,16 +18,15 @@ struct AttentionRow {
   Index h, i;
 
   std::vector<Index> key;
-  std::vector<double> product;   // scale q.k
-  std::vector<double> score, p;  // exact; score minus softcap(product) is the bias
-  std::vector<double> stored;    // p as the kernel seems to have stored it; p itself if that is not known
-  double lse;                    // natural; the sink counts
-  std::vector<double> o;         // exact, but with the weights as stored
-  std::vector<double> got;       // what the dump has, all finite; empty without out/o
-  std::vector<double> sigma;     // predicted standard deviation of its error
-  bool is_replayed = false;      // `stored` is known
-  DType dtype = DType::float64;  // of o
-  bool has_lse = false;          // the dump has a finite lse
+  std::vector<double> product;       // scale q.k
+  std::vector<double> score, p;      // exact; score minus softcap(product) is the bias
+  std::vector<double> stored;        // p as the kernel seems to have stored it; p itself if that is not known
+  double lse;                        // natural; the sink counts
+  std::vector<double> o;             // exact, but with the weights as stored
+  std::vector<double> got;           // what the dump has, all finite; empty without out/o
+  std::vector<double> sigma;         // predicted standard deviation of its error
+  std::optional<DType> replayed_in;  // the type of o, if `stored` is known
+  bool has_lse = false;              // the dump has a finite lse
   double got_lse = 0, lse_sigma = 0;  // natural
 
   Index count() const { return static_cast<Index>(key.size()); }

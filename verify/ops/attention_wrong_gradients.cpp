@@ -1,7 +1,10 @@
 // What a faulty backward pass may have done, fitted to the errors of dq, dk and dv.
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <functional>
 #include <optional>
+#include <utility>
 
 #include "verify/ops/attention_explanations.hpp"
 #include "verify/ops/attention_gradient_sums.hpp"
@@ -12,6 +15,13 @@ namespace {
 
 constexpr double least_explained = 0.8;
 
+/// "1.0004", "1.01", "128"
+std::string factor_text(double factor) {
+  char text[32];
+  std::snprintf(text, sizeof text, std::abs(factor - 1) < 0.01 ? "%.5g" : "%.4g", factor);
+  return text;
+}
+
 std::optional<DiagnosisEntry> wrong_terms(std::span<const WeightedSum> sums, const std::string& output) {
   const WrongRange range = best_range(sums, false);
   if (range.explained < least_explained) return {};
@@ -20,9 +30,7 @@ std::optional<DiagnosisEntry> wrong_terms(std::span<const WeightedSum> sums, con
   std::string cause;
   if (range.spans_all(sums.front().places)) {
     if (!range.changes_by(range.change[range.change.size() / 2])) return {};
-    char factor[32];
-    std::snprintf(factor, sizeof factor, "%.4g", 1 + range.change[range.change.size() / 2]);
-    cause = output + " multiplied by " + factor;
+    cause = output + " multiplied by " + factor_text(1 + range.change[range.change.size() / 2]);
   } else if (range.changes_by(-1)) {
     cause = terms + " missing from " + output;
   } else if (range.changes_by(1)) {
@@ -38,15 +46,17 @@ std::optional<DiagnosisEntry> wrong_terms(std::span<const WeightedSum> sums, con
 /// A kernel that departs from exact arithmetic where a function is given.
 struct Device {
   std::string fault;
-  Round weight;  // P or dS as stored
-  Round total;   // the running sum, every `step` terms
+  std::function<GradientFactors(GradientFactors)> factors;  // what P or dS is made of
+  Round weight;                                             // P or dS as stored
+  Round total;                                              // the running sum, every `step` terms
   Index step = 1;
   Round output;
 };
 
-Fit fit(const Device& device, std::span<const WeightedSum> sums) {
+Fit fit(const Device& device, const GradientSums& sums) {
   Fit total;
-  for (const WeightedSum& sum : sums) {
+  for (std::size_t row = 0; row < sums.rows.size(); ++row) {
+    const WeightedSum& sum = sums.rows[row];
     std::vector<double> answer(sum.width()), part(sum.width());
     const auto add_part = [&] {
       for (Index e = 0; e < sum.width(); ++e) {
@@ -55,22 +65,21 @@ Fit fit(const Device& device, std::span<const WeightedSum> sums) {
       }
     };
     Index next = device.step;
-    for (const Term& term : sum.terms) {
+    for (std::size_t n = 0; n < sum.terms.size(); ++n) {
+      const Term& term = sum.terms[n];
       if (device.total && term.place >= next) {
         add_part();
         next = (term.place / device.step + 1) * device.step;
       }
-      const double w = device.weight ? device.weight(term.weight) : term.stored;
+      const double w = device.factors  ? sums.stored(device.factors(sums.factors[row][n]))
+                       : device.weight ? device.weight(term.weight)
+                                       : term.stored;
       for (Index e = 0; e < sum.width(); ++e) part[e] += w * term.vector[e * sum.step];
     }
     add_part();
     for (Index e = 0; e < sum.width(); ++e) {
       const double x = device.output ? device.output(answer[e]) : answer[e];
-      if (sum.is_replayed) {
-        total.add_replayed(sum.got[e], sum.exact[e], x, sum.sigma[e], sum.dtype);
-      } else {
-        total.add(sum.got[e], sum.exact[e], x, sum.sigma[e]);
-      }
+      total.add(sum.got[e], sum.exact[e], x, sum.sigma[e], sum.replayed_in);
     }
   }
   return total;
@@ -80,7 +89,7 @@ std::vector<Device> devices(const Contract& contract, DType element, double scal
                             const std::string& output) {
   std::vector<Device> all;
   const auto add = [&](const std::string& fault) -> Device& {
-    return all.emplace_back(Device{fault, {}, {}, 1, {}});
+    return all.emplace_back(Device{fault, {}, {}, {}, 1, {}});
   };
   const Format &p = format_of(contract.p_dtype), &type = format_of(element);
   const std::string weight = output == "dv" ? "weights P" : "dS";
@@ -91,7 +100,11 @@ std::vector<Device> devices(const Contract& contract, DType element, double scal
   for (const Grid& grid : narrow_grids) {
     const bool is_narrower = grid.precision < p.precision || grid.emin > p.emin;
     for (const double unit : units) {
-      if (is_narrower) add(weight + " stored in " + grid.name).weight = to(grid, unit);
+      if (is_narrower) {
+        add(weight + " stored in " + grid.name).weight = to(grid, unit);
+        const Round first = to({"", p.precision, p.emin}, unit), second = to(grid, unit);
+        add(weight + " stored in " + grid.name).weight = [=](double x) { return second(first(x)); };
+      }
     }
     if (grid.precision < type.precision || grid.emin > type.emin) {
       add(output + " stored in " + grid.name + " on the way").output = to(grid);
@@ -113,6 +126,121 @@ std::vector<Device> devices(const Contract& contract, DType element, double scal
   return all;
 }
 
+/// dP summed in another format, every `step` columns.
+double narrow_product(const GradientFactors& f, const GradientSums& sums, const Round& total, Index step) {
+  double sum = 0, part = 0;
+  for (Index e = 0; e < sums.v_width; ++e) {
+    part += f.d_o[e * sums.d_o_step] * f.v[e * sums.v_step];
+    if ((e + 1) % step != 0) continue;
+    sum = total(sum + part), part = 0;
+  }
+  return total(sum + part);
+}
+
+double delta_of(const GradientFactors& f, const GradientSums& sums, const Round& output) {
+  double sum = 0;
+  for (Index e = 0; e < sums.v_width; ++e) sum += f.d_o[e * sums.d_o_step] * output(f.o[e * sums.o_step]);
+  return sum;
+}
+
+/// All of a gradient off by the factor that fits best.
+Device multiplied(const std::string& output, std::span<const WeightedSum> rows) {
+  double got = 0, square = 0;
+  for (const WeightedSum& row : rows) {
+    for (Index e = 0; e < row.width(); ++e) {
+      if (!(row.sigma[e] > 0)) continue;
+      const double x = row.exact[e] / row.sigma[e];
+      got += (row.got[e] - row.exact[e]) / row.sigma[e] * x;
+      square += x * x;
+    }
+  }
+  const double factor = square > 0 ? 1 + got / square : 1;
+  return {output + " multiplied by " + factor_text(factor),
+          {},
+          [=](double weight) { return factor * weight; },
+          {},
+          1,
+          {}};
+}
+
+/// What dS and P are made of in a narrower format, or made wrongly.
+void add_stages(const Contract& contract, const Expected& e, double scale, const GradientSums& sums,
+                std::vector<Device>& all) {
+  const auto add = [&](const std::string& fault, std::function<GradientFactors(GradientFactors)> factors) {
+    all.push_back({fault, std::move(factors), {}, {}, 1, {}});
+  };
+  const bool is_dv = e.output == "dv";
+  const Format &softmax = format_of(contract.softmax_dtype), &type = format_of(e.dtype);
+  for (const Grid& grid : narrow_grids) {
+    const std::string name = grid.name;
+    if (grid.precision < 8 || !(grid.precision < softmax.precision || grid.emin > softmax.emin)) continue;
+    for (const double unit : {1.0, 1.44269504088896340736}) {
+      const Round round = to(grid, unit);
+      add("lse rounded to " + name + " before the backward pass reads it", [=](GradientFactors f) {
+        f.lse = round(f.lse);
+        return f;
+      });
+      add("scores of the backward pass stored in " + name, [=](GradientFactors f) {
+        f.score = round(f.score);
+        return f;
+      });
+    }
+    if (is_dv) continue;
+    const Round round = to(grid);
+    add("delta stored in " + name, [=](GradientFactors f) {
+      f.delta = round(f.delta);
+      return f;
+    });
+    add("dP - delta stored in " + name, [=](GradientFactors f) {
+      f.dp = round(f.dp - f.delta), f.delta = 0;
+      return f;
+    });
+    if (grid.precision < type.precision || grid.emin > type.emin) {
+      add("delta formed from o in " + name, [=, &sums](GradientFactors f) {
+        f.delta = delta_of(f, sums, round);
+        return f;
+      });
+    }
+    for (const Index step : {1, 8, 16, 32, 1 << 20}) {
+      add("dP accumulated in " + name, [=, &sums](GradientFactors f) {
+        f.dp = narrow_product(f, sums, round, step);
+        return f;
+      });
+    }
+  }
+  if (!is_dv) {
+    add("delta = rowsum(do o) missing in dS", [](GradientFactors f) {
+      f.delta = 0;
+      return f;
+    });
+    add("delta counted twice", [](GradientFactors f) {
+      f.delta *= 2;
+      return f;
+    });
+    add("delta multiplied by the scale", [scale](GradientFactors f) {
+      f.delta *= scale;
+      return f;
+    });
+  }
+  const bool has_softcap = std::ranges::any_of(sums.factors, [](const std::vector<GradientFactors>& row) {
+    return std::ranges::any_of(row, [](const GradientFactors& f) { return f.capped != 0; });
+  });
+  if (!has_softcap || is_dv) return;
+  add("the derivative of the softcap missing", [](GradientFactors f) {
+    f.slope = 1;
+    return f;
+  });
+  add("the derivative of the softcap taken at the capped score", [](GradientFactors f) {
+    const double t = std::tanh(f.capped);
+    f.slope = 1 - t * t;
+    return f;
+  });
+  add("the derivative of the softcap without a square", [](GradientFactors f) {
+    f.slope = 1 - f.capped;
+    return f;
+  });
+}
+
 }  // namespace
 
 std::vector<DiagnosisEntry> wrong_gradients(const AttentionCase& attention,
@@ -122,21 +250,42 @@ std::vector<DiagnosisEntry> wrong_gradients(const AttentionCase& attention,
   for (const Expected& e : expected) {
     if (e.output != "dq" && e.output != "dk" && e.output != "dv") continue;
     if (!has_failed(e)) continue;
-    const std::vector<WeightedSum> sums = e.output == "dq" ? wrong_query_sums(attention, saved, contract, e)
-                                                           : wrong_key_sums(attention, saved, contract, e);
-    if (sums.empty()) continue;
-    if (auto entry = wrong_terms(sums, e.output)) all.push_back(*entry);
-    std::optional<DiagnosisEntry> best;
-    for (const Device& device : devices(contract, e.dtype, attention.spec.scale, e.output)) {
-      const double explained = fit(device, sums).explained();
-      if (best && explained <= best->confidence + least_gain) continue;
-      best = {device.fault, explained,
-              "a kernel that does so would make " + percent(explained) +
-                  " of the errors beyond what the contract explains"};
-    }
-    if (best) all.push_back(*best);
+    const GradientSums sums = e.output == "dq" ? wrong_query_sums(attention, saved, contract, e)
+                                               : wrong_key_sums(attention, saved, contract, e);
+    if (sums.rows.empty()) continue;
+    if (auto entry = wrong_terms(sums.rows, e.output)) all.push_back(*entry);
+    std::vector<Device> candidates = devices(contract, e.dtype, attention.spec.scale, e.output);
+    add_stages(contract, e, attention.spec.scale, sums, candidates);
+    candidates.push_back(multiplied(e.output, sums.rows));
+    const auto best =
+        likeliest(candidates, [&](const Device& device) { return fit(device, sums).explained(); });
+    all.insert(all.end(), best.begin(), best.end());
   }
   return all;
+}
+
+std::vector<DiagnosisEntry> unknown_noise_of_gradients(std::span<const Expected> expected) {
+  const auto fails = [&](std::string_view output) {
+    const auto e = std::ranges::find(expected, output, &Expected::output);
+    return e != expected.end() && has_failed(*e);
+  };
+  const bool dq = fails("dq"), dk = fails("dk"), dv = fails("dv");
+  std::string cause, evidence;
+  if (dv && (dq || dk)) {
+    cause = "exponentials, scores or lse of the backward pass less precise than the contract has them";
+    evidence = "dv errs, and so does what dS goes into";
+  } else if (dq && dk) {
+    cause = "dS, or what it is made of, less precise than the contract has it";
+    evidence = "dq and dk err, dv does not";
+  } else if (dq || dk || dv) {
+    const std::string output = dq ? "dq" : dk ? "dk" : "dv";
+    cause = output +
+            " accumulated, or the operands of its product stored, less precisely than the contract has it";
+    evidence = "no other gradient errs";
+  } else {
+    return {};
+  }
+  return {{cause, confidence_of_a_place, evidence + ", and no known pattern fits"}};
 }
 
 }  // namespace attest

@@ -66,6 +66,96 @@ std::optional<DiagnosisEntry> wrong_range(std::span<const AttentionRow> rows) {
                             std::to_string(rows.size()) + " rows"};
 }
 
+/// Some keys whose rows of V are those of the key before or after.
+std::optional<DiagnosisEntry> shifted_values(std::span<const AttentionRow> rows) {
+  std::optional<DiagnosisEntry> best;
+  for (const Index shift : {-1, 1}) {
+    const AttentionInputs& in = *rows.front().in;
+    const Index width = in.v_width(), keys = in.keys(), g = in.kv_head(rows.front().h);
+    std::vector<double> difference(keys * width);
+    for (Index j = 0; j < keys; ++j) {
+      const Index from = std::clamp<Index>(j + shift, 0, keys - 1);
+      for (Index e = 0; e < width; ++e) difference[j * width + e] = in.v(g, from, e) - in.v(g, j, e);
+    }
+    std::vector<WeightedSum> sums;
+    for (const AttentionRow& row : rows) {
+      if (row.in != &in || in.kv_head(row.h) != g) continue;
+      sums.push_back(sum_of(row));
+      for (Term& term : sums.back().terms) term.vector = &difference[term.place * width];
+      sums.back().step = 1;
+    }
+    const WrongRange range = best_range(sums, false);
+    if (range.explained < least_explained || !range.changes_by(1)) continue;
+    if (best && best->confidence >= range.explained) continue;
+    best = {"keys " + std::to_string(range.first) + ".." + std::to_string(range.last - 1) +
+                " take the rows of V of the key " + (shift < 0 ? "before" : "after"),
+            range.explained,
+            "explains " + percent(range.explained) + " of the squared errors of " +
+                std::to_string(sums.size()) + " rows"};
+  }
+  return best;
+}
+
+/// By how much the score of a key changed in a row, if nothing else did, and the share of the row's squared
+/// error that this explains.
+struct ScoreChange {
+  double change, explained;
+};
+
+ScoreChange score_change(const AttentionRow& row, Index c) {
+  double rr = 0, rd = 0, dd = 0;
+  for (Index e = 0; e < row.in->v_width(); ++e) {
+    const double r = row.got[e] - row.o[e], d = row.p[c] * (row.v(c, e) - row.o[e]);
+    rr += r * r, rd += r * d, dd += d * d;
+  }
+  if (!(rr > 0 && dd > 0)) return {0, 0};
+  const double slope = rd / dd;  // x / (1 + x p), if the weight was multiplied by 1 + x
+  const double factor = 1 + slope / (1 - slope * row.p[c]);
+  return factor > 0 ? ScoreChange{std::log(factor), rd * rd / (dd * rr)} : ScoreChange{0, 0};
+}
+
+/// One key whose row of K, in all rows alike, is another vector.
+std::optional<DiagnosisEntry> wrong_key_row(std::span<const AttentionRow> rows) {
+  const AttentionInputs& in = *rows.front().in;
+  const Index keys = in.keys(), g = in.kv_head(rows.front().h);
+  std::vector<double> explained(keys);
+  double used = 0;
+  for (const AttentionRow& row : rows) {
+    if (row.in != &in || in.kv_head(row.h) != g) continue;
+    ++used;
+    for (Index c = 0; c < row.count(); ++c) explained[row.key[c]] += score_change(row, c).explained;
+  }
+  if (used < 4) return {};
+  const Index best = std::ranges::max_element(explained) - explained.begin();
+  const double share = explained[best] / used;
+  if (share < least_explained) return {};
+
+  // Whose row is it? The changes of score are products with what the row differs by.
+  std::string what = "another vector";
+  double nearest = 0.1;
+  for (Index j = -1; j < keys && rows.front().spec->softcap == 0; ++j) {
+    double distance = 0, size = 0;
+    for (const AttentionRow& row : rows) {
+      const auto at = std::ranges::find(row.key, best);
+      if (row.in != &in || in.kv_head(row.h) != g || at == row.key.end()) continue;
+      const ScoreChange seen = score_change(row, at - row.key.begin());
+      if (seen.explained < least_explained) continue;
+      double change = 0;
+      for (Index d = 0; d < in.qk_width(); ++d)
+        change += row.spec->scale * row.q(d) * ((j < 0 ? 0 : in.k(g, j, d)) - in.k(g, best, d));
+      distance += (seen.change - change) * (seen.change - change);
+      size += seen.change * seen.change;
+    }
+    if (distance < nearest * size) {
+      nearest = distance / size;
+      what = j < 0 ? "zeros" : "that of key " + std::to_string(j);
+    }
+  }
+  return DiagnosisEntry{"the row of K that key " + std::to_string(best) + " reads is stale: " + what, share,
+                        "explains " + percent(share) + " of the squared errors of " +
+                            std::to_string(static_cast<int>(used)) + " rows"};
+}
+
 /// One key whose row of V, in all rows alike, is another vector.
 std::optional<DiagnosisEntry> wrong_value_row(std::span<const AttentionRow> rows) {
   const AttentionInputs& in = *rows.front().in;
@@ -122,6 +212,8 @@ std::vector<DiagnosisEntry> wrong_keys(std::span<const AttentionRow> rows) {
   std::vector<DiagnosisEntry> all;
   if (rows.empty()) return all;
   if (auto entry = wrong_value_row(rows)) all.push_back(*entry);
+  if (auto entry = wrong_key_row(rows)) all.push_back(*entry);
+  if (auto entry = shifted_values(rows)) all.push_back(*entry);
   if (auto entry = wrong_range(rows)) all.push_back(*entry);
   return all;
 }

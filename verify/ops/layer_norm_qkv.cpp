@@ -1,6 +1,5 @@
 // The record of `layer_norm_qkv`: LayerNorm, projection to queries, keys and values, split into heads.
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include "core/array.hpp"
@@ -11,53 +10,12 @@
 #include "verify/contract_keys.hpp"
 #include "verify/extents.hpp"
 #include "verify/inputs/make_inputs.hpp"
-#include "verify/ops/norm_case.hpp"
+#include "verify/ops/layer_norm_qkv_problem.hpp"
 #include "verify/ops/ops.hpp"
 #include "verify/recheck.hpp"
 
 namespace attest {
-namespace {
-
-constexpr std::array<std::string_view, 3> names = {"q", "k", "v"};
-constexpr Index sampled = 32;  // tokens that are rechecked
-
-class LayerNormQkvProblem : public Problem {
- public:
-  explicit LayerNormQkvProblem(const Case& c);
-
-  std::string contract() const override;
-  std::vector<Expected> expect(const ProgressFunction& progress) override;
-  void recheck(std::span<const Expected> expected) const override;
-  std::vector<Decoy> decoys(std::span<const Expected> expected) const override;
-
- private:
-  void read_spec();
-  void read_contract();
-  void read_shapes();
-
-  /// Where column `o` of token `i` stands in output o / M.
-  Index place(Index i, Index o) const {
-    const Index h = o % width_ / head_width_, d = o % head_width_, b = i / tokens_, s = i % tokens_;
-    return (heads_outside_ ? (b * heads_ + h) * tokens_ + s : (b * tokens_ + s) * heads_ + h) * head_width_ +
-           d;
-  }
-  const double* data(const std::string& name) const {
-    const auto it = case_.in.find(name);
-    return it == case_.in.end() ? nullptr : it->second.values.data();
-  }
-  /// What ref says of a sample of tokens; order(o) is the row of qkv_weight that column o is made of.
-  std::vector<Decoy> sampled_answers(const std::string& name, const NormSpec& spec,
-                                     const LayerNormQkvInputs& in,
-                                     double (*rstd)(double v, double eps, double n),
-                                     Index (*order)(Index o, Index heads, Index head_width)) const;
-
-  const Case& case_;
-  NormSpec spec_{};
-  LayerNormQkvInputs in_;
-  bounds::LayerNormQkvContract contract_{};
-  Index batch_ = 0, tokens_ = 0, width_ = 0, heads_ = 0, head_width_ = 0;
-  bool heads_outside_ = true;  // bhsd
-};
+namespace {}  // namespace
 
 LayerNormQkvProblem::LayerNormQkvProblem(const Case& c) : Problem(c), case_(c) {
   read_spec();
@@ -133,7 +91,7 @@ void LayerNormQkvProblem::read_shapes() {
   unify("in/bias", "M");
   unify("in/qkv_weight", "3M M");
   unify("in/qkv_bias", "3M");
-  for (const std::string_view name : names) {
+  for (const std::string_view name : qkv_names) {
     unify("out/" + std::string(name), heads_outside_ ? "B H S D" : "B S H D");
   }
   in_.norm.x = {data("x"), {batch_ * tokens_, width_}};
@@ -148,7 +106,7 @@ std::vector<Expected> LayerNormQkvProblem::expect(const ProgressFunction& progre
   std::array<Expected*, 3> outputs{};
   all.reserve(3);
   for (std::size_t n = 0; n < 3; ++n) {
-    const auto it = case_.out.find(std::string(names[n]));
+    const auto it = case_.out.find(std::string(qkv_names[n]));
     if (it != case_.out.end()) outputs[n] = &all.emplace_back(it->first, it->second);
   }
   const Index elements = batch_ * tokens_ * width_;
@@ -173,16 +131,14 @@ std::vector<Decoy> LayerNormQkvProblem::sampled_answers(const std::string& name,
                                                         Index (*order)(Index o, Index heads,
                                                                        Index head_width)) const {
   std::vector<Decoy> answers;
-  for (const std::string_view output : names) {
+  for (const std::string_view output : qkv_names) {
     if (case_.out.contains(std::string(output))) {
       const bool is_subtle = rstd != nullptr;  // eps and the divisor
       answers.push_back({name, std::string(output), {}, {}, is_subtle});
     }
   }
-  const Index count = batch_ * tokens_, wanted = std::min(count, sampled);
   Array<double, 1> qkv({3 * width_});
-  for (Index k = 0; k < wanted; ++k) {
-    const Index i = wanted == 1 ? 0 : k * (count - 1) / (wanted - 1);
+  for (const Index i : sampled_tokens()) {
     ref::NormStats stats = ref::norm_stats(spec, in.norm.x.slice(i));
     if (rstd) {
       NormSpec without_eps = spec;
@@ -193,7 +149,7 @@ std::vector<Decoy> LayerNormQkvProblem::sampled_answers(const std::string& name,
     ref::layer_norm_qkv_row(spec, contract_.stored, in, stats, i, qkv.view());
     for (Index o = 0; o < 3 * width_; ++o) {
       for (Decoy& answer : answers) {
-        if (answer.output != names[o / width_]) continue;
+        if (answer.output != qkv_names[o / width_]) continue;
         answer.at.push_back(place(i, o));
         answer.value.push_back(qkv(order ? order(o, heads_, head_width_) : o));
       }
@@ -250,8 +206,6 @@ std::vector<Decoy> LayerNormQkvProblem::decoys(std::span<const Expected>) const 
   }
   return all;
 }
-
-}  // namespace
 
 Op layer_norm_qkv_op() {
   using enum PortType;

@@ -14,12 +14,12 @@ constexpr Index sampled_rows = 16;  // of a batch entry
 
 }  // namespace
 
-AttentionInputs MultiheadProblem::attention_inputs(const ref::Projected& x,
-                                                   const ref::MultiheadInputs& in) const {
+AttentionInputs MultiheadProblem::attention_inputs(const ref::Projected& x, const ref::MultiheadInputs& in,
+                                                   Index heads) const {
   AttentionInputs attention;
-  attention.q = ref::heads_of(x.q.view(), multihead_.heads);
-  attention.k = ref::heads_of(x.k.view(), multihead_.heads);
-  attention.v = ref::heads_of(x.v.view(), multihead_.heads);
+  attention.q = ref::heads_of(x.q.view(), heads);
+  attention.k = ref::heads_of(x.k.view(), heads);
+  attention.v = ref::heads_of(x.v.view(), heads);
   attention.mask = in.mask;
   return attention;
 }
@@ -55,7 +55,7 @@ std::vector<Decoy> MultiheadProblem::sampled(const std::string& name, Index b, c
   std::vector<Decoy> answers;
   for (const auto& [output, tensor] : case_.out) answers.push_back({name, output, {}, {}});
   std::vector<double> y(multihead_.width);
-  Array<double, 2> p({multihead_.heads, attention.keys()});
+  Array<double, 2> p({attention.q.extent(0), attention.keys()});
   const Index rows = attention.queries(), wanted = std::min(rows, sampled_rows);
   for (Index taken = 0; taken < wanted; ++taken) {
     const Index i = wanted == 1 ? 0 : taken * (rows - 1) / (wanted - 1);

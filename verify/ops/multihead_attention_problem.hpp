@@ -19,6 +19,7 @@ class MultiheadProblem : public Problem {
   std::vector<Expected> expect(const ProgressFunction& progress) override;
   void recheck(std::span<const Expected> expected) const override;
   std::vector<Decoy> decoys(std::span<const Expected> expected) const override;
+  std::vector<Decoy> alternatives(std::span<const Expected> expected) const override;
 
  private:
   struct Layers {
@@ -33,7 +34,11 @@ class MultiheadProblem : public Problem {
                 Expected& y) const;
   void expect_mean_weights(Index b, const Unstored& p, double share, Expected& weights) const;
 
-  AttentionInputs attention_inputs(const ref::Projected& x, const ref::MultiheadInputs& in) const;
+  AttentionInputs attention_inputs(const ref::Projected& x, const ref::MultiheadInputs& in) const {
+    return attention_inputs(x, in, multihead_.heads);
+  }
+  AttentionInputs attention_inputs(const ref::Projected& x, const ref::MultiheadInputs& in,
+                                   Index heads) const;
   /// What ref says of a sample of the rows of batch entry b.
   std::vector<Decoy> sampled(const std::string& name, Index b, const AttentionSpec& spec,
                              const AttentionInputs& attention, const ref::MultiheadInputs& in) const;

@@ -213,6 +213,17 @@ void NormCase::add_residual() {
   in.x = {sum_.data(), {rows_, width_}};
 }
 
+std::vector<double> NormCase::other_sum() const {
+  const Tensor* residual = case_.input("residual");
+  if (!residual) return {};
+  std::vector<double> other = case_.input("x")->values;
+  for (std::size_t n = 0; n < other.size(); ++n) {
+    other[n] += residual->values[n];
+    if (!rounds_sum_) other[n] = round_to(other[n], *residual->dtype);
+  }
+  return other;
+}
+
 void NormCase::check_spread() const {
   if (spec.eps > 0) return;
   for (Index i = 0; i < rows_; ++i) {

@@ -26,6 +26,10 @@ class NormCase {
   View<const double, 2> dy;  // [R, N]; empty without gradients
   bounds::NormContract contract;
 
+  bool rounds_sum() const { return rounds_sum_; }
+  /// x + residual, rounded if it should not be, and not if it should; empty without a residual.
+  std::vector<double> other_sum() const;
+
   /// "float32, variance in two passes"
   std::string contract_text() const;
 

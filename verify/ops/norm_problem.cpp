@@ -6,19 +6,12 @@
 
 #include "core/array.hpp"
 #include "ref/norm.hpp"
+#include "verify/ops/sample.hpp"
 
 namespace attest {
 namespace {
 
 constexpr Index sampled = 32;  // rows and columns
-
-/// At most `sampled` of n, evenly spread, the first and the last among them.
-std::vector<Index> spread(Index n) {
-  std::vector<Index> at;
-  const Index count = std::min(n, sampled);
-  for (Index k = 0; k < count; ++k) at.push_back(count == 1 ? 0 : k * (n - 1) / (count - 1));
-  return at;
-}
 
 }  // namespace
 
@@ -89,7 +82,7 @@ std::vector<Expected> NormProblem::expect(const ProgressFunction& progress) {
 
 /// Evenly spread ones, and that of the least spread, where eps matters most.
 std::vector<Index> NormProblem::sampled_rows() const {
-  std::vector<Index> rows = spread(norm_.in.rows());
+  std::vector<Index> rows = evenly_spread(norm_.in.rows(), sampled);
   Index least = 0;
   double largest_rstd = 0;
   for (Index i = 0; i < norm_.in.rows(); ++i) {
@@ -153,7 +146,7 @@ std::vector<Decoy> NormProblem::sampled_answers(const Variant& variant) const {
       mean(i) = stats.mean;
       rstd(i) = stats.rstd;
     }
-    for (const Index j : spread(width)) {
+    for (const Index j : evenly_spread(width, sampled)) {
       const auto sum = ref::norm_backward_column(in, norm_.dy, mean.view(), rstd.view(), j);
       add("dweight", j, sum.dweight);
       add("dbias", j, sum.dbias);

@@ -20,11 +20,15 @@ class NormProblem : public Problem {
   std::vector<Expected> expect(const ProgressFunction& progress) override;
   void recheck(std::span<const Expected> expected) const override;
   std::vector<Decoy> decoys(std::span<const Expected> expected) const override;
+  std::vector<Decoy> alternatives(std::span<const Expected> expected) const override;
+  std::vector<DiagnosisEntry> explanations(std::span<const Expected> expected) const override;
 
  private:
   struct Variant;
   std::vector<Decoy> sampled_answers(const Variant& variant) const;
   std::vector<Index> sampled_rows() const;
+  std::vector<Decoy> narrow_gradient_sums(std::span<const Expected> expected) const;
+  std::vector<DiagnosisEntry> lost_rows(std::span<const Expected> expected) const;
   void expect_sum(Expected& sum) const;
 
   const Case& case_;

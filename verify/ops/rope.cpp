@@ -1,69 +1,22 @@
 // The record of `rope`, its exact values, the check against ref and the wrong answers that must not pass.
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <limits>
-#include <numeric>
 
 #include "core/array.hpp"
 #include "ref/rope.hpp"
 #include "verify/contract_keys.hpp"
 #include "verify/inputs/make_inputs.hpp"
 #include "verify/ops/ops.hpp"
-#include "verify/ops/rope_case.hpp"
+#include "verify/ops/rope_problem.hpp"
+#include "verify/ops/sample.hpp"
 
 namespace attest {
 namespace {
 
 constexpr Index sampled_rows = 32;  // of a case, in each head
 
-/// y from x, or dx from dy.
-struct Direction {
-  std::string output, input;
-  bool backward;
-};
-const Direction directions[] = {{"y", "x", false}, {"dx", "dy", true}};
-
-/// What ref is asked for in one row: the right answer, or a wrong one.
-struct Question {
-  RopeSpec spec;
-  Index table_shift = 0;  // rows, of a table
-  double position_shift = 0;
-  double sin_sign = 1;
-  bool turns = true;
-};
-
-class RopeProblem : public Problem {
- public:
-  explicit RopeProblem(const Case& c);
-
-  std::string contract() const override;
-  std::vector<Expected> expect(const ProgressFunction& progress) override;
-  void recheck(std::span<const Expected> expected) const override;
-  std::vector<Decoy> decoys(std::span<const Expected> expected) const override;
-
- private:
-  using Rows = std::vector<Index>;
-
-  bounds::RopeArithmetic arithmetic(const Direction& direction) const;
-  Rows sample() const;
-  /// cos and sin of one row as ref has them, [1, W].
-  void table_row(const bounds::CandidateChoice& choice, const Question& question, Index row,
-                 Array<double, 2>& cos, Array<double, 2>& sin) const;
-  /// Calls take(flat index of column 0, answer[D]) for every head of a row.
-  void answer(const Direction& direction, const bounds::CandidateChoice& choice, const Question& question,
-              Index row, const std::function<void(Index, const std::vector<double>&)>& take) const;
-  double largest_coefficient(Index row) const;
-  double reference_error(Index row, Index k) const;
-  void recheck_frequencies() const;
-  bool tells_positions_apart(Index row, Index k) const;
-
-  const Case& case_;
-  RopeCase rope_;
-  DType compute_;
-  Array<long double, 1> inv_freq_;                          // ref's; empty for a table
-  std::map<std::string, bounds::CandidateChoice> choices_;  // by output
-};
+}  // namespace
 
 RopeProblem::RopeProblem(const Case& c)
     : Problem(c),
@@ -88,7 +41,7 @@ std::string RopeProblem::contract() const {
   return text;
 }
 
-bounds::RopeArithmetic RopeProblem::arithmetic(const Direction& direction) const {
+bounds::RopeArithmetic RopeProblem::arithmetic(const RopeDirection& direction) const {
   const auto dtype_of = [&](const std::string& name) {
     const Tensor* tensor = case_.input(name);
     return tensor ? *tensor->dtype : compute_;
@@ -98,7 +51,7 @@ bounds::RopeArithmetic RopeProblem::arithmetic(const Direction& direction) const
 
 std::vector<Expected> RopeProblem::expect(const ProgressFunction& progress) {
   std::vector<Expected> all;
-  for (const Direction& direction : directions) {
+  for (const RopeDirection& direction : rope_directions) {
     const auto dumped = case_.out.find(direction.output);
     if (dumped == case_.out.end()) continue;
     Expected& expected = all.emplace_back(direction.output, dumped->second);
@@ -111,13 +64,10 @@ std::vector<Expected> RopeProblem::expect(const ProgressFunction& progress) {
 }
 
 RopeProblem::Rows RopeProblem::sample() const {
-  const Index total = rope_.rows(), wanted = std::min(total, sampled_rows);
-  Rows rows;
-  for (Index n = 0; n < wanted; ++n) rows.push_back(wanted == 1 ? 0 : n * (total - 1) / (wanted - 1));
-  return rows;
+  return evenly_spread(rope_.rows(), sampled_rows);
 }
 
-void RopeProblem::table_row(const bounds::CandidateChoice& choice, const Question& question, Index row,
+void RopeProblem::table_row(const bounds::CandidateChoice& choice, const RopeQuestion& question, Index row,
                             Array<double, 2>& cos, Array<double, 2>& sin) const {
   const bounds::RopeSource& source = rope_.source;
   const Index pairs = question.spec.pairs();
@@ -143,8 +93,8 @@ void RopeProblem::table_row(const bounds::CandidateChoice& choice, const Questio
   for (Index k = 0; k < pairs; ++k) sin(0, k) *= question.sin_sign;
 }
 
-void RopeProblem::answer(const Direction& direction, const bounds::CandidateChoice& choice,
-                         const Question& question, Index row,
+void RopeProblem::answer(const RopeDirection& direction, const bounds::CandidateChoice& choice,
+                         const RopeQuestion& question, Index row,
                          const std::function<void(Index, const std::vector<double>&)>& take) const {
   const std::vector<double>& input = case_.input(direction.input)->values;
   const AxisSizes& sizes = rope_.shape.sizes;
@@ -203,7 +153,7 @@ void RopeProblem::recheck_frequencies() const {
 void RopeProblem::recheck(std::span<const Expected> expected) const {
   recheck_frequencies();
   for (const Expected& e : expected) {
-    const Direction& direction = directions[e.output == "dx"];
+    const RopeDirection& direction = rope_directions[e.output == "dx"];
     const std::vector<double>& input = case_.input(direction.input)->values;
     for (const Index row : sample()) {
       const double largest = largest_coefficient(row);
@@ -237,15 +187,15 @@ bool RopeProblem::tells_positions_apart(Index row, Index k) const {
 }
 
 std::vector<Decoy> RopeProblem::decoys(std::span<const Expected> expected) const {
-  std::vector<std::pair<std::string, Question>> questions;
-  const auto ask = [&](const std::string& name) -> Question& {
-    return questions.emplace_back(name, Question{rope_.spec}).second;
+  std::vector<std::pair<std::string, RopeQuestion>> questions;
+  const auto ask = [&](const std::string& name) -> RopeQuestion& {
+    return questions.emplace_back(name, RopeQuestion{rope_.spec}).second;
   };
   const bool is_half = rope_.spec.style == RopeStyle::half;
   ask(is_half ? "style = interleaved" : "style = half").spec.style =
       is_half ? RopeStyle::interleaved : RopeStyle::half;
   for (const int shift : {1, -1}) {
-    Question& question = ask(shift > 0 ? "positions one too high" : "positions one too low");
+    RopeQuestion& question = ask(shift > 0 ? "positions one too high" : "positions one too low");
     question.table_shift = shift;
     question.position_shift = shift;
   }
@@ -266,14 +216,12 @@ std::vector<Decoy> RopeProblem::decoys(std::span<const Expected> expected) const
             }
           }
         };
-        answer(directions[e.output == "dx"], choices_.at(e.output), question, row, take);
+        answer(rope_directions[e.output == "dx"], choices_.at(e.output), question, row, take);
       }
     }
   }
   return all;
 }
-
-}  // namespace
 
 Op rope_op() {
   using enum PortType;

@@ -14,11 +14,6 @@ namespace {
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr Index sampled_rows = 64;  // of a case
 
-View<const double, 1> column(View<const double, 3> view, Index o, Index i) {
-  return view ? View<const double, 1>{&view(o, 0, i), {view.extent(1)}, {view.stride(1)}}
-              : View<const double, 1>{};
-}
-
 void add(Decoy& decoy, Index at, double value) {
   decoy.at.push_back(at);
   decoy.value.push_back(value);

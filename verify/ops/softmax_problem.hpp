@@ -19,6 +19,8 @@ class SoftmaxProblem : public Problem {
   std::vector<Expected> expect(const ProgressFunction& progress) override;
   void recheck(std::span<const Expected> expected) const override;
   std::vector<Decoy> decoys(std::span<const Expected> expected) const override;
+  std::vector<Decoy> alternatives(std::span<const Expected> expected) const override;
+  std::vector<DiagnosisEntry> explanations(std::span<const Expected> expected) const override;
 
  private:
   /// How wrong answers differ from the right ones.
@@ -48,6 +50,12 @@ class SoftmaxProblem : public Problem {
     return {data, {outer_, rows() > 0 ? tensor.size() / rows() : 0, inner_}};
   }
   View<const double, 3> mask() const;
+  static View<const double, 1> column(View<const double, 3> view, Index o, Index i) {
+    return view ? View<const double, 1>{&view(o, 0, i), {view.extent(1)}, {view.stride(1)}}
+                : View<const double, 1>{};
+  }
+  /// Softmax along the other axes of x, for y.
+  std::vector<Decoy> other_axes() const;
 
   /// What ref says of a sample of rows: one entry per output that the case holds.
   std::vector<Decoy> sampled_answers(const std::string& name, const Variant& variant) const;

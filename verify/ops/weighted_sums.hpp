@@ -6,6 +6,7 @@
 // range of terms to all of them together; sums count alike, whatever their errors.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -26,12 +27,12 @@ struct Term {
 struct WeightedSum {
   std::vector<Term> terms;  // by place
   Index step = 1;
-  bool is_replayed = false;      // stored weights are known
-  DType dtype = DType::float64;  // of the result
-  Index places = 0;              // terms have places from 0 on, fewer than this
-  std::vector<double> exact;     // the sum, with the weights as stored
-  std::vector<double> got;       // as dumped
-  std::vector<double> sigma;     // predicted standard deviation of its error
+  std::optional<DType> replayed_in;  // the type of the result, if stored weights are known
+  bool is_gross = false;             // some element is further off than chance ever takes it
+  Index places = 0;                  // terms have places from 0 on, fewer than this
+  std::vector<double> exact;         // the sum, with the weights as stored
+  std::vector<double> got;           // as dumped
+  std::vector<double> sigma;         // predicted standard deviation of its error
 
   Index width() const { return static_cast<Index>(exact.size()); }
 };

@@ -1,0 +1,129 @@
+// What is said of activations that fail: each planted fault has its name, and not another's.
+#include <cmath>
+#include <functional>
+#include <string>
+
+#include "ref/activation.hpp"
+#include "tests/catch.hpp"
+#include "tests/emulate/judged.hpp"
+#include "tests/support/random.hpp"
+
+namespace {
+
+using namespace attest;
+using namespace attest::emulate;
+using ref::Activation;
+
+using Function = std::function<double(double)>;
+
+constexpr DType elements[] = {DType::float16, DType::bfloat16, DType::float32};
+
+double sigmoid(double x) {
+  return 1 / (1 + std::exp(-x));
+}
+
+/// y = f(x) and dx = dy g(x), rounded once.
+Case dump(const std::string& op, const std::string& approximate, DType element, const Function& f,
+          const Function& g) {
+  test::Random random(5);
+  Case c;
+  c.file = "memory.h5";
+  c.name = c.op = op;
+  if (!approximate.empty()) c.spec["approximate"] = approximate;
+  Tensor x{std::string(format_of(element).name), element, {2000}, {}};
+  Tensor dy = x, y = x, dx = x;
+  for (Index n = 0; n < x.size(); ++n) {
+    x.values.push_back(round_to(4 * random.symmetric(), element));
+    dy.values.push_back(round_to(random.symmetric(), element));
+    y.values.push_back(round_to(f(x.values[n]), element));
+    dx.values.push_back(round_to(dy.values[n] * g(x.values[n]), element));
+  }
+  c.in = {{"x", x}, {"dy", dy}};
+  c.out = {{"y", y}, {"dx", dx}};
+  return c;
+}
+
+Function value(Activation kind) {
+  return [kind](double x) { return ref::activation(kind, x); };
+}
+Function slope(Activation kind) {
+  return [kind](double x) { return ref::activation_derivative(kind, x); };
+}
+
+}  // namespace
+
+TEST_CASE("incomplete derivatives of activations have names") {
+  const auto silu = Activation::silu, erf = Activation::gelu_erf, s = Activation::sigmoid;
+  for (const DType element : elements) {
+    INFO(format_of(element).name);
+    const auto of_silu = [&](const Function& g) {
+      return first_cause(dump("silu", "", element, value(silu), g));
+    };
+    CHECK(of_silu(sigmoid) == "a derivative of the factor x alone");
+    CHECK(of_silu([&](double x) { return slope(silu)(value(silu)(x)); }) == "a derivative at y, not at x");
+    CHECK(first_cause(dump("gelu", "none", element, value(erf), [](double x) {
+            return std::erfc(-x / std::sqrt(2)) / 2;
+          })) == "a derivative of the factor x alone");
+    CHECK(first_cause(dump("sigmoid", "", element, value(s), [](double x) {
+            return sigmoid(x) * sigmoid(x);
+          })) == "y^2 for the derivative y (1 - y)");
+    Case c = dump("silu", "", element, value(silu), slope(silu));
+    for (Index n = 0; n < 2000; ++n)
+      c.out.at("dx").values[n] = round_to(slope(silu)(c.in.at("x").values[n]), element);
+    CHECK(first_cause(c) == "dx without dy");
+  }
+}
+
+TEST_CASE("another factor in the sigmoid is named by its value") {
+  for (const DType element : elements) {
+    for (const auto& [op, approximate] : {std::pair{"gelu", "quick"}, std::pair{"silu", ""}}) {
+      const auto with = [&](double a) {
+        return first_cause(dump(
+            op, approximate, element, [a](double x) { return x * sigmoid(a * x); },
+            [a](double x) {
+              const double s = sigmoid(a * x);
+              return s * (1 + a * x * (1 - s));
+            }));
+      };
+      INFO(format_of(element).name << " " << op);
+      CHECK(with(1.7) == "x sigmoid(1.7 x)");
+      CHECK(with(1.5) == "x sigmoid(1.5 x)");
+    }
+  }
+}
+
+TEST_CASE("stages of an activation in narrower formats are named") {
+  for (const DType element : elements) {
+    for (const DType narrow : {DType::float16, DType::bfloat16}) {
+      const std::string in_narrow = " in " + std::string(format_of(narrow).name);
+      const auto gated = [&](const std::string& op, const std::string& approximate, Activation kind) {
+        return first_cause(dump(
+            op, approximate, element,
+            [&](double x) { return x * (x == 0 ? 0 : round_to(ref::activation(kind, x) / x, narrow)); },
+            slope(kind)));
+      };
+      INFO(format_of(element).name << in_narrow);
+      CHECK(gated("gelu", "none", Activation::gelu_erf) == "Phi(x)" + in_narrow);
+      CHECK(gated("gelu", "tanh", Activation::gelu_tanh) == "1 + tanh" + in_narrow);
+      CHECK(gated("silu", "", Activation::silu) == "the sigmoid" + in_narrow);
+    }
+    if (element == DType::float32) continue;
+    const auto rounded = [element](double x) { return round_to(x, element); };
+    Case c = dump(
+        "gelu", "quick", element, [&](double x) { return x * rounded(sigmoid(rounded(1.702 * x))); },
+        slope(Activation::gelu_quick));
+    c.out.erase("dx");
+    CHECK(first_cause(c) ==
+          "every operation in " + std::string(format_of(element).name) + ": contract key compute_dtype");
+  }
+}
+
+TEST_CASE("few wrong elements of an activation do not look like its arithmetic") {
+  for (const DType element : elements) {
+    Case c = dump("silu", "", element, value(Activation::silu), slope(Activation::silu));
+    for (const Index at : {70, 207, 503})
+      c.out.at("y").values[at] *= 1 + (element == DType::float32 ? 4096 : 64) * unit_roundoff(element);
+    INFO(format_of(element).name);
+    CHECK(first_cause(c) == "none");
+  }
+}

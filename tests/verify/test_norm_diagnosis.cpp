@@ -1,0 +1,144 @@
+// What is said of norms that fail: each planted fault has its name, and not another's.
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "tests/catch.hpp"
+#include "tests/emulate/judged.hpp"
+#include "tests/emulate/norm.hpp"
+
+namespace {
+
+using namespace attest;
+using namespace attest::emulate;
+using Mistakes = NormKernel::Mistakes;
+
+NormSetup setup_of(bool is_centred, DType element) {
+  NormSetup setup;
+  setup.is_centred = is_centred;
+  setup.element = setup.weight = element;
+  setup.shape = {96, 200};
+  setup.has_bias = is_centred;
+  return setup;
+}
+
+struct NamedFault {
+  void (*plant)(Mistakes& m);
+  const char *of_layer_norm, *of_rms_norm;
+  DType element = DType::bfloat16;
+  NormValues values = NormValues::normal;
+};
+
+const NamedFault named_faults[] = {
+    {[](Mistakes& m) { m.eps_outside = true; }, "eps outside the root", "eps outside the root",
+     DType::bfloat16, NormValues::small},
+    {[](Mistakes& m) { m.over_n_minus_1 = true; }, "a mean square over N - 1", "a mean square over N - 1"},
+    {[](Mistakes& m) { m.over_padded_width = true; }, "mean and variance over a padded width of 224",
+     "mean square over a padded width of 224"},
+    {[](Mistakes& m) { m.squares_in_element = true; }, "squares in float16", "squares in float16",
+     DType::float16},
+    {[](Mistakes& m) { m.rstd_in_bfloat16 = true; }, "rstd in bfloat16", "rstd in bfloat16"},
+    {[](Mistakes& m) { m.rstd_in_bfloat16 = true; }, "rstd in bfloat16", "rstd in bfloat16", DType::float16},
+    {[](Mistakes& m) { m.rstd_in_bfloat16 = true; }, "rstd in bfloat16", "rstd in bfloat16", DType::float32},
+    {[](Mistakes& m) { m.casts = true; }, "the normalised x, before the weight, in bfloat16",
+     "the normalised x, before the weight, in bfloat16"},
+    {[](Mistakes& m) { m.no_weight = true; }, "no weight", "no weight"},
+    {[](Mistakes& m) { m.no_mean_of_gx = true; }, "dx without the mean of dy weight xhat",
+     "dx without the mean of dy weight xhat"},
+    {[](Mistakes& m) { m.no_weight_in_means = true; }, "the mean of dy weight xhat without the weight",
+     "the mean of dy weight xhat without the weight"},
+    {[](Mistakes& m) { m.dweight_dtype = DType::bfloat16; }, "dbias added up in bfloat16, 4 rows at a time",
+     "dweight added up in bfloat16, 4 rows at a time"},
+    {[](Mistakes& m) { m.dweight_loses_a_row = true; }, "row 32 missing in dweight",
+     "row 32 missing in dweight"},
+    {[](Mistakes& m) { m.statistics_of_row_before = true; }, "mean and rstd of the row before",
+     "rstd of the row before"},
+};
+
+}  // namespace
+
+TEST_CASE("the faults of a norm have names") {
+  for (const NamedFault& fault : named_faults) {
+    for (const bool is_centred : {false, true}) {
+      NormSetup setup = setup_of(is_centred, fault.element);
+      setup.values = fault.values;
+      NormKernel kernel;
+      fault.plant(kernel.mistakes);
+      INFO(setup.text());
+      CHECK(first_cause(norm_dump(setup, kernel, true)) ==
+            std::string(is_centred ? fault.of_layer_norm : fault.of_rms_norm));
+    }
+  }
+}
+
+TEST_CASE("another eps is named by its value, wherever it can be told") {
+  for (const DType element : {DType::float16, DType::bfloat16, DType::float32}) {
+    for (const auto& [eps, name] : {std::pair{1e-3, "eps = 0.001"}, std::pair{1e-6, "eps = 1e-06"},
+                                    std::pair{1e-8, "eps = 1e-08"}, std::pair{0x1p-23, "eps = 1.19e-07"}}) {
+      NormSetup setup = setup_of(true, element);
+      setup.values = NormValues::small;
+      setup.eps = eps;
+      Case c = norm_dump(setup, {}, true);
+      c.spec["eps"] = 1e-5;
+      CHECK(first_cause(c) == name);
+    }
+  }
+}
+
+TEST_CASE("a residual sum that is rounded against its declaration is named") {
+  for (const bool rounds : {false, true}) {
+    NormSetup setup = setup_of(true, DType::bfloat16);
+    setup.has_residual = true;
+    setup.rounds_sum = rounds;
+    NormKernel kernel;
+    kernel.mistakes.other_rounding_of_sum = true;
+    CHECK(
+        first_cause(norm_dump(setup, kernel, true)) ==
+        (rounds ? "x + residual not rounded: round_sum = false" : "x + residual rounded: round_sum = true"));
+  }
+}
+
+TEST_CASE("rows that dweight has lost or counts twice are named, and so are those of dbias") {
+  for (const auto& [factor, what] : {std::pair{-1.0, "missing"}, std::pair{1.0, "twice"}}) {
+    Case c = norm_dump(setup_of(true, DType::float32), {}, true);
+    for (Index j = 0; j < 200; ++j) {
+      for (Index i = 16; i < 48; ++i)
+        c.out.at("dbias").values[j] += factor * c.in.at("dy").values[i * 200 + j];
+      c.out.at("dbias").values[j] = round_to(c.out.at("dbias").values[j], DType::float32);
+    }
+    CHECK(first_cause(c) == "rows 16..47 " + std::string(what) + " in dbias");
+  }
+}
+
+TEST_CASE("a sum that fails in a way without a name is at least a place") {
+  Case c = norm_dump(setup_of(false, DType::float32), {}, true);
+  for (Index j = 0; j < 200; ++j) c.out.at("dweight").values[j] *= j % 3 == 0 ? 1.01 : 0.98;
+  CHECK(first_cause(c) == "the sum over rows that dweight is");
+}
+
+TEST_CASE(
+    "a sum along a row that fails in a way without a name is a place, with rstd in the dump and without") {
+  for (const bool has_rstd : {true, false}) {
+    NormSetup setup = setup_of(false, DType::float16);
+    setup.values = NormValues::large;
+    NormKernel kernel;
+    kernel.mistakes.eps_times_max = true;
+    kernel.mistakes.sum_dtype = DType::bfloat16;
+    Case c = norm_dump(setup, kernel, true);
+    if (!has_rstd) c.out.erase("rstd");
+    CHECK(first_cause(c) == "rstd, or the mean square that it is made of");
+  }
+}
+
+TEST_CASE("few wrong elements do not look like the arithmetic of a whole kernel") {
+  for (const DType element : {DType::float16, DType::bfloat16, DType::float32}) {
+    for (const int sign : {1, -1}) {
+      Case c = norm_dump(setup_of(true, element), {}, true);
+      Tensor& y = c.out.at("y");
+      for (const Index at : {7, 207, 5303})
+        y.values[at] += sign * (element == DType::float32 ? 200 : 2) * ulp(y.values[at], element);
+      INFO(format_of(element).name << " " << sign);
+      CHECK(first_cause(c) == "none");
+    }
+  }
+}

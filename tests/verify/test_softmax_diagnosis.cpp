@@ -1,0 +1,163 @@
+// What is said of softmax kernels that fail: each planted fault has its name, and not another's.
+#include <array>
+#include <cmath>
+#include <string>
+
+#include "tests/catch.hpp"
+#include "tests/emulate/judged.hpp"
+#include "tests/emulate/softmax.hpp"
+
+namespace {
+
+using namespace attest;
+using namespace attest::emulate;
+
+/// Scores in [-3, 3].
+Case dump(const SoftmaxSetup& setup, const SoftmaxKernel& kernel) {
+  return softmax_case(setup, kernel, 7, [](Index row, Index j) {
+    return 3 * std::sin(1.7 * static_cast<double>(j * j % 97) + static_cast<double>(row));
+  });
+}
+
+/// Rounds what `change` makes of y, as a kernel stores it.
+template <class Change>
+Case changed(Case c, const std::string& output, Change change) {
+  Tensor& t = c.out.at(output);
+  for (Index at = 0; at < t.size(); ++at) t.values[at] = round_to(change(at, t.values[at]), *t.dtype);
+  return c;
+}
+
+constexpr DType elements[] = {DType::float16, DType::bfloat16, DType::float32};
+
+}  // namespace
+
+TEST_CASE("the faults of a softmax have names") {
+  for (const DType element : elements) {
+    SoftmaxSetup setup;
+    setup.element = element;
+    setup.outer = 40;
+    const auto cause_of = [&](auto change) {
+      SoftmaxKernel kernel;
+      change(kernel);
+      return first_cause(dump(setup, kernel));
+    };
+    INFO(format_of(element).name);
+    CHECK(cause_of([](SoftmaxKernel& k) { k.padded = 28; }) ==
+          "columns of padding as scores of 0, up to 128");
+    CHECK(cause_of([](SoftmaxKernel& k) { k.padded = 1; }) == "one more score of 0 in the row sum");
+    CHECK(cause_of([](SoftmaxKernel& k) { k.dropped = 1; }) == "a row sum of the first 99 columns only");
+    CHECK(cause_of([](SoftmaxKernel& k) { k.sum = DType::bfloat16; }) ==
+          "row sum, added up one by one, in bfloat16");
+    CHECK(cause_of([](SoftmaxKernel& k) { k.dy_sum = DType::bfloat16; }) ==
+          "sum of dy y, added up one by one, in bfloat16");
+    CHECK(cause_of([](SoftmaxKernel& k) { k.dropped = 4; }) == "a row sum of the first 96 columns only");
+    CHECK(cause_of([](SoftmaxKernel& k) { k.drops_row_sum = true; }) == "a gradient without the row sum");
+    CHECK(cause_of([](SoftmaxKernel& k) { k.scale_factor = 0.75; }) == "scale = 0.75");
+    setup.has_mask = true;
+    CHECK(cause_of([](SoftmaxKernel& k) { k.ignores_mask = true; }) == "the mask ignored");
+    setup.has_mask = false;
+    setup.scale = 0.5;
+    CHECK(cause_of([](SoftmaxKernel& k) { k.scale_factor = 0.5; }) == "the scale applied twice");
+    CHECK(first_cause(changed(dump(setup, {}), "dx", [](Index, double x) { return 2 * x; })) ==
+          "a gradient without the scale");
+  }
+}
+
+TEST_CASE("stages of a softmax in narrower formats are named") {
+  for (const DType element : elements) {
+    for (const DType narrow : {DType::float16, DType::bfloat16}) {
+      SoftmaxSetup setup;
+      setup.element = element;
+      setup.outer = 40;
+      const std::string in_narrow = " in " + std::string(format_of(narrow).name);
+      const Case right = dump(setup, {});
+      const auto &l = right.out.at("l").values, &x = right.in.at("x").values, &m = right.out.at("m").values;
+      INFO(format_of(element).name << in_narrow);
+      Case c = changed(right, "y", [&](Index at, double) {
+        return std::exp(x[at] - m[at / 100]) / round_to(l[at / 100], narrow);
+      });
+      c.out = {{"y", c.out.at("y")}};
+      CHECK(first_cause(c) == "row sum" + in_narrow);
+      if (narrow == element) continue;
+      SoftmaxKernel kernel;
+      kernel.weights = narrow;
+      if (element != DType::bfloat16) CHECK(first_cause(dump(setup, kernel)) == "weights" + in_narrow);
+    }
+  }
+}
+
+TEST_CASE("a softmax without its maximum is named where it overflows") {
+  SoftmaxSetup setup;
+  setup.outer = 8;
+  SoftmaxKernel kernel;
+  kernel.way = Way::naive;
+  const Case c = softmax_case(setup, kernel, 7, [](Index row, Index j) {
+    return static_cast<double>((17 * j + row) % 100) + 20 * static_cast<double>(row % 3);
+  });
+  CHECK(first_cause(c) == "the maximum not subtracted");
+}
+
+TEST_CASE("an exp that is a polynomial for the fraction of its exponent is a place, whatever polynomial") {
+  for (const DType element : elements) {
+    for (const auto& p :
+         {std::array{1.0, 0.6951461, 0.2275644, 0.0771191}, std::array{1.0, 0.6565, 0.3435, 0.0}}) {
+      if (element == DType::bfloat16 && p[3] != 0) continue;  // far below its rounding
+      SoftmaxSetup setup;
+      setup.element = element;
+      setup.outer = 200;
+      const Case right = dump(setup, {});
+      const auto &x = right.in.at("x").values, &m = right.out.at("m").values;
+      const auto exp = [&](Index at) {
+        const double exponent = (x[at] - m[at / 100]) * 1.4426950408889634, n = std::floor(exponent);
+        const double f = exponent - n;
+        return std::exp2(n) * (p[0] + f * (p[1] + f * (p[2] + f * p[3])));
+      };
+      std::vector<double> l(200);
+      for (Index at = 0; at < 20000; ++at) l[at / 100] += exp(at);
+      Case c = changed(right, "y", [&](Index at, double) { return exp(at) / l[at / 100]; });
+      c.out = {{"y", c.out.at("y")}, {"lse", c.out.at("lse")}};
+      for (Index row = 0; row < 200; ++row)
+        c.out.at("lse").values[row] = round_to(m[row] + std::log(l[row]), DType::float32);
+      INFO(format_of(element).name);
+      CHECK(first_cause(c) == "exp, by a polynomial or a table for the fraction of its exponent");
+      // Neither a store that cuts off nor another scale errs so.
+      SoftmaxKernel kernel;
+      kernel.truncates = true;
+      CHECK(first_cause(dump(setup, kernel)) !=
+            "exp, by a polynomial or a table for the fraction of its exponent");
+      kernel.truncates = false;
+      kernel.scale_factor = 1.00007;
+      CHECK(first_cause(dump(setup, kernel)) !=
+            "exp, by a polynomial or a table for the fraction of its exponent");
+    }
+  }
+}
+
+TEST_CASE("softmax along another axis, and its logarithm, are named") {
+  SoftmaxSetup setup;
+  setup.outer = 6, setup.inner = 5;
+  const Case right = dump(setup, {});
+  const auto& x = right.in.at("x").values;
+  const Case across = changed(right, "y", [&](Index at, double) {
+    double sum = 0;
+    for (Index i = 0; i < 5; ++i) sum += std::exp(x[at - at % 5 + i] - x[at]);
+    return 1 / sum;
+  });
+  CHECK(first_cause(across) == "softmax along axis 2");
+  const Case logarithm = changed(right, "y", [&](Index at, double) {
+    return x[at] - right.out.at("lse").values[at / 500 * 5 + at % 5];
+  });
+  CHECK(first_cause(logarithm) == "the logarithm of softmax");
+}
+
+TEST_CASE("few wrong elements of a softmax do not look like its arithmetic") {
+  for (const DType element : elements) {
+    SoftmaxSetup setup;
+    setup.element = element;
+    Case c = dump(setup, {});
+    for (const Index at : {70, 207, 503})
+      c.out.at("y").values[at] *= 1 + (element == DType::float32 ? 4096 : 64) * unit_roundoff(element);
+    INFO(format_of(element).name);
+    CHECK(first_cause(c) == "none");
+  }
+}

@@ -1,0 +1,41 @@
+// The problem of gelu, silu and sigmoid: one function of every element.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "ref/activation.hpp"
+#include "verify/contract_keys.hpp"
+#include "verify/op.hpp"
+
+namespace attest {
+
+class ActivationProblem : public Problem {
+ public:
+  explicit ActivationProblem(const Case& c);
+
+  std::string contract() const override { return compute_dtype_text(compute_, contract_keys_); }
+  std::vector<Expected> expect(const ProgressFunction& progress) override;
+  void recheck(std::span<const Expected> expected) const override;
+  std::vector<Decoy> decoys(std::span<const Expected> expected) const override;
+  std::vector<Decoy> alternatives(std::span<const Expected> expected) const override;
+
+ private:
+  void fill_values(Expected& expected) const;
+
+  using Function = std::function<double(double x)>;
+  using Gradient = std::function<double(double x, double dy)>;
+  /// A function and its derivative, or y and dx, of a sample of elements: answers for the outputs that the
+  /// case holds.
+  std::vector<Decoy> sampled(const std::string& name, const Function& value, const Function& slope) const;
+  std::vector<Decoy> sampled_gradients(const std::string& name, const Function& value,
+                                       const Gradient& gradient) const;
+
+  const Case& case_;
+  const Tensor& x_;
+  DType compute_;
+  ref::Activation kind_;
+};
+
+}  // namespace attest

@@ -1,0 +1,166 @@
+// dweight and dbias are sums over rows: which rows a kernel has lost or counted twice, and whether it adds
+// them up in a narrow format.
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "verify/compare.hpp"
+#include "verify/ops/norm_problem.hpp"
+#include "verify/ops/norm_stages.hpp"
+#include "verify/ops/sample.hpp"
+#include "verify/ops/weighted_sums.hpp"
+
+namespace attest {
+namespace {
+
+/// One number is fitted to a few columns: in fewer it always fits.
+constexpr Index least_columns = 32, most_columns = 64, most_rows = 1 << 16;
+
+/// What a range of rows has to explain of the squared errors.
+constexpr double least_explained = 0.9;
+
+/// A few columns of dweight or dbias as sums: what every row adds, [R, C].
+struct ColumnSums {
+  const Expected* expected;
+  std::vector<Index> columns;
+  std::vector<double> terms;
+
+  Index rows() const { return static_cast<Index>(terms.size() / columns.size()); }
+};
+
+std::vector<ColumnSums> wrong_column_sums(const NormCase& norm, std::span<const Expected> expected) {
+  std::vector<ColumnSums> all;
+  const NormVariant right{"", norm.spec, norm.in};
+  const NormStages kernel(right, norm.dy);
+  for (const Expected& e : expected) {
+    const bool is_dweight = e.output == "dweight";
+    if (!(is_dweight || e.output == "dbias") || !has_wrong_elements(e) || norm.in.rows() > most_rows)
+      continue;
+    ColumnSums sums{&e, evenly_spread(norm.in.width(), most_columns), {}};
+    for (Index i = 0; i < norm.in.rows(); ++i) {
+      const NormStages::Statistics s = is_dweight ? kernel.statistics(i) : NormStages::Statistics{};
+      for (const Index j : sums.columns)
+        sums.terms.push_back(is_dweight ? kernel.dweight_term(i, j, s) : norm.dy(i, j));
+    }
+    all.push_back(std::move(sums));
+  }
+  return all;
+}
+
+/// How programs that add up a share of the rows each divide them among themselves.
+struct Division {
+  Index programs, rows_each;
+  bool is_strided;  // program p takes every row p + n programs
+
+  std::string text() const {
+    return rows_each == 1 ? ""
+                          : std::string(is_strided ? ", every " + std::to_string(programs) + "th row"
+                                                   : ", " + std::to_string(rows_each) + " rows") +
+                                " at a time";
+  }
+};
+
+/// Sums of the programs are added up in order. A kernel rounds either its own running sum or the sum of
+/// sums.
+Decoy narrow_sum(const ColumnSums& sums, const Division& division, DType narrow, bool across) {
+  const std::string what = across ? " from partial sums, added up in " : " added up in ";
+  Decoy decoy{sums.expected->output + what + std::string(format_of(narrow).name) + division.text(),
+              sums.expected->output,
+              sums.columns,
+              {}};
+  decoy.is_of_whole_call = true;
+  const Index rows = sums.rows(), width = static_cast<Index>(sums.columns.size());
+  for (Index c = 0; c < width; ++c) {
+    double total = 0;
+    for (Index p = 0; p < division.programs; ++p) {
+      double own = 0;
+      for (Index n = 0; n < division.rows_each; ++n) {
+        const Index i = division.is_strided ? p + n * division.programs : p * division.rows_each + n;
+        if (i >= rows) break;
+        own += sums.terms[i * width + c];
+        if (!across) own = round_to(own, narrow);
+      }
+      total = across ? round_to(total + round_to(own, narrow), narrow) : total + own;
+    }
+    decoy.value.push_back(total);
+  }
+  return decoy;
+}
+
+/// The row that explains most of the squared errors, with a weight off by x.
+struct WrongRow {
+  Index row = 0;
+  double x = 0, explained = 0;
+};
+
+WrongRow best_row(const WeightedSum& sum) {
+  WrongRow best;
+  for (const Term& term : sum.terms) {
+    double rr = 0, rd = 0, dd = 0;
+    for (Index e = 0; e < sum.width(); ++e) {
+      const double r = sum.got[e] - sum.exact[e], d = term.vector[e];
+      rr += r * r, rd += r * d, dd += d * d;
+    }
+    if (dd > 0 && rr > 0 && rd * rd > best.explained * dd * rr)
+      best = {term.place, rd / dd, rd * rd / (dd * rr)};
+  }
+  return best;
+}
+
+/// Rows whose weight is 0 or 2 in place of 1, if that explains the errors.
+std::optional<DiagnosisEntry> lost_or_doubled_rows(const ColumnSums& sums) {
+  const Expected& e = *sums.expected;
+  const Index width = static_cast<Index>(sums.columns.size());
+  if (width < least_columns) return {};
+  WeightedSum sum;
+  for (Index i = 0; i < sums.rows(); ++i) sum.terms.push_back({i, 1, &sums.terms[i * width], 1});
+  sum.places = sums.rows();
+  for (const Index j : sums.columns) {
+    sum.exact.push_back(e.value[j]);
+    sum.got.push_back(e.dumped->values[j]);
+  }
+  const auto entry = [&](const std::string& rows, double explained, const char* what) {
+    return DiagnosisEntry{rows + what + e.output, explained,
+                          "explains " + percent(explained) + " of the squared errors"};
+  };
+  const WrongRow row = best_row(sum);
+  const WrongRange range = best_range({&sum, 1}, false);
+  for (const auto& [x, what] : {std::pair{-1.0, " missing in "}, std::pair{1.0, " twice in "}}) {
+    if (row.explained >= least_explained && all_near({row.x}, x))
+      return entry("row " + std::to_string(row.row), row.explained, what);
+    if (range.explained >= least_explained && !range.spans_all(sums.rows()) && range.changes_by(x))
+      return entry("rows " + std::to_string(range.first) + ".." + std::to_string(range.last - 1),
+                   range.explained, what);
+  }
+  return {};
+}
+
+}  // namespace
+
+std::vector<Decoy> NormProblem::narrow_gradient_sums(std::span<const Expected> expected) const {
+  std::vector<Decoy> all;
+  for (const ColumnSums& sums : wrong_column_sums(norm_, expected)) {
+    for (const DType narrow : narrow_formats(norm_.contract.compute)) {
+      for (Index each = 1; each < 2 * sums.rows(); each *= 2) {
+        const Index rows_each = std::min(each, sums.rows());
+        const Index programs = (sums.rows() + rows_each - 1) / rows_each;
+        for (const bool is_strided : {false, true}) {
+          const Division division{programs, rows_each, is_strided};
+          if (is_strided && (programs == 1 || rows_each == 1)) continue;
+          if (rows_each > 1) all.push_back(narrow_sum(sums, division, narrow, false));
+          if (programs > 1) all.push_back(narrow_sum(sums, division, narrow, true));
+        }
+      }
+    }
+  }
+  return all;
+}
+
+std::vector<DiagnosisEntry> NormProblem::lost_rows(std::span<const Expected> expected) const {
+  std::vector<DiagnosisEntry> all;
+  for (const ColumnSums& sums : wrong_column_sums(norm_, expected))
+    if (const auto entry = lost_or_doubled_rows(sums)) all.push_back(*entry);
+  return all;
+}
+
+}  // namespace attest

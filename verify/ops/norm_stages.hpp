@@ -1,0 +1,77 @@
+// A normalisation, step by step, by a kernel that errs at some of the steps: for diagnoses.
+#pragma once
+
+#include "core/norm.hpp"
+#include "verify/ops/stages.hpp"
+
+namespace attest {
+
+/// What a kernel has in its hands on the way.
+enum class NormStage {
+  mean,
+  mean_in_variance,  // where squares are formed
+  stored_mean,       // afterwards
+  mean_in_y,
+  mean_in_dweight,
+  centred,  // x - mean, as it is squared
+  square,
+  running_sum,  // of squares, or of x
+  sum_of_squares,
+  variance,  // without eps; of RMSNorm, the mean square
+  rstd,
+  rstd_in_y,
+  rstd_in_dx,
+  rstd_in_dweight,
+  weight,  // with the offset
+  weight_in_mean_gx,
+  weight_in_mean_g,
+  xhat,  // where y is formed
+  xhat_in_dweight,
+  product,  // weight xhat, before the bias
+  g,        // dy weight
+  mean_gx,  // of g xhat
+  mean_g,
+  dx_direct,        // rstd g
+  dx_through_means  // what is subtracted from it
+};
+
+/// One way to get a normalisation wrong.
+struct NormVariant {
+  std::string name;
+  NormSpec spec;
+  NormInputs in;
+  std::function<double(NormStage, double)> change = nullptr;
+  Index summed = 0;              // columns whose squares are added up; 0: all
+  Index padding = 0;             // columns beyond the last whose squares count, as if x were 0 there
+  Index mean_row = 0;            // the mean is that of so many rows further on,
+  Index rstd_row = 0;            // and rstd of so many
+  bool is_of_whole_call = true;  // see Decoy
+};
+
+/// The kernel at work, in double.
+class NormStages {
+ public:
+  /// Both have to outlive this; dy may be empty.
+  NormStages(const NormVariant& variant, View<const double, 2> dy) : variant_(variant), dy_(dy) {}
+
+  struct Statistics {
+    double mean, rstd;
+  };
+  /// As the kernel uses them in row i.
+  Statistics statistics(Index i) const;
+  /// y[N] and, if it is wanted, dx[N] of row i.
+  void row(Index i, const Statistics& s, View<double, 1> y, View<double, 1> dx) const;
+  /// What row i adds to dweight in column j.
+  double dweight_term(Index i, Index j, const Statistics& s) const;
+
+ private:
+  double at(NormStage stage, double x) const { return variant_.change ? variant_.change(stage, x) : x; }
+  double mean_of(Index i) const;
+  double rstd_of(Index i) const;
+  double weight(Index j) const;
+
+  const NormVariant& variant_;
+  View<const double, 2> dy_;
+};
+
+}  // namespace attest

@@ -1,0 +1,65 @@
+// The rope problem of a case: its exact values and bounds, the check of ours and wrong answers.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/array.hpp"
+#include "verify/op.hpp"
+#include "verify/ops/rope_case.hpp"
+
+namespace attest {
+
+/// y from x, or dx from dy.
+struct RopeDirection {
+  std::string output, input;
+  bool backward;
+};
+inline const RopeDirection rope_directions[] = {{"y", "x", false}, {"dx", "dy", true}};
+
+/// What ref is asked for in one row: the right answer, or a wrong one.
+struct RopeQuestion {
+  RopeSpec spec;
+  Index table_shift = 0;  // rows, of a table
+  double position_shift = 0;
+  double sin_sign = 1;
+  bool turns = true;
+};
+
+class RopeProblem : public Problem {
+ public:
+  explicit RopeProblem(const Case& c);
+
+  std::string contract() const override;
+  std::vector<Expected> expect(const ProgressFunction& progress) override;
+  void recheck(std::span<const Expected> expected) const override;
+  std::vector<Decoy> decoys(std::span<const Expected> expected) const override;
+  std::vector<Decoy> alternatives(std::span<const Expected> expected) const override;
+
+ private:
+  using Rows = std::vector<Index>;
+
+  bounds::RopeArithmetic arithmetic(const RopeDirection& direction) const;
+  Rows sample() const;
+  /// cos and sin of one row as ref has them, [1, W].
+  void table_row(const bounds::CandidateChoice& choice, const RopeQuestion& question, Index row,
+                 Array<double, 2>& cos, Array<double, 2>& sin) const;
+  /// Calls take(flat index of column 0, answer[D]) for every head of a row.
+  void answer(const RopeDirection& direction, const bounds::CandidateChoice& choice,
+              const RopeQuestion& question, Index row,
+              const std::function<void(Index, const std::vector<double>&)>& take) const;
+  double largest_coefficient(Index row) const;
+  double reference_error(Index row, Index k) const;
+  void recheck_frequencies() const;
+  bool tells_positions_apart(Index row, Index k) const;
+
+  const Case& case_;
+  RopeCase rope_;
+  DType compute_;
+  Array<long double, 1> inv_freq_;                          // ref's; empty for a table
+  std::map<std::string, bounds::CandidateChoice> choices_;  // by output
+};
+
+}  // namespace attest

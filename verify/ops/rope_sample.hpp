@@ -1,0 +1,29 @@
+// Some rows and heads of a rotary embedding, for diagnoses: a small tensor of its own.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "verify/bounds/rope.hpp"
+#include "verify/ops/rope_case.hpp"
+
+namespace attest {
+
+struct RopeSample {
+  /// Evenly spread rows and heads of `input` and of what was dumped for it.
+  RopeSample(const RopeCase& rope, const std::vector<double>& input, const Tensor& dumped);
+
+  bounds::RopeSource source;
+  bounds::RopeShape shape;    // [1, H, S, D]
+  std::vector<double> input;  // [H, S, D]
+  Tensor dumped;              // the same elements of the output
+  std::vector<Index> at;      // where they stand in the whole tensor
+  std::vector<Index> row;     // and its rows, [S]
+};
+
+/// The base that would make every pair of columns turn by as much from row to row as it does in the dump,
+/// fitted without any knowledge of the base that was asked for; 0 if no two rows have consecutive positions.
+double fitted_theta(const RopeSpec& spec, const RopeCase& rope, const std::vector<double>& input,
+                    const Tensor& dumped, bool backward);
+
+}  // namespace attest
