@@ -79,6 +79,10 @@ void Device<Real>::add_over_queries(Index h, std::vector<Real> factors, const st
       for (Index j = 0; j < keys_; ++j) factors[i * keys_ + j] *= static_cast<Real>(block_factor);
     }
   }
+  if (wrong_.skips_last_rows && queries_ > 32) {
+    const Index last = (queries_ - 1) / 32 * 32;
+    std::fill(factors.begin() + last * keys_, factors.end(), Real{0});
+  }
   for (Index j = 0; j < keys_; ++j) {
     for (Index d = 0; d < width; ++d) {
       Real& sum = sums[(g * keys_ + j) * width + d];
@@ -101,8 +105,8 @@ void Device<Real>::backward_head(Index h, const Results& forward, Results& out) 
   Real dsink = 0;
   for (Index i = 0; i < queries_; ++i) {
     const Index row = h * queries_ + i;
-    const Real lse =
-        rounded(static_cast<Real>(wrong_.lse_factor) * static_cast<Real>(forward.lse[row]), wrong_.lse);
+    const double read = wrong_.reads_maximum ? forward.m[row] : wrong_.lse_factor * forward.lse[row];
+    const Real lse = rounded(static_cast<Real>(read), wrong_.lse);
     if (lse == lowest<Real>) continue;
     const Real* d_o = &d_o_[row * e_];
     const Real delta = delta_of(row, forward);

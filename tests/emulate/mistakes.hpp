@@ -61,6 +61,8 @@ struct Mistakes {
   Index delta_row_shift = 0, delta_rows = 0,
         delta_columns = 0;  // rows that have one, columns it sums; 0: all
   double lse_factor = 1, exp_error_of_backward = 0;
+  bool reads_maximum = false;    // in place of lse
+  bool skips_last_rows = false;  // of dk and dv, in blocks of 32
   DType lse = DType::float64, p_of_dv = DType::float64, ds = DType::float64;
   bool ds_is_cut_off = false, p_of_dv_is_cut_off = false;
   DType dp_sum = DType::float64, dq_sum = DType::float64, dkv_sum = DType::float64;

@@ -118,6 +118,12 @@ const Fault faults[] = {
      .is_backward = true,
      .in_kernel = [](Kernel& k, Setup&) { k.mistakes.block_of_dk = 2; },
      .named = {"twice in dk"}},
+    {.name = "last rows missing from dk and dv",
+     .source = "seqlen / tile rounded down",
+     .is_backward = true,
+     .needs = groups,
+     .in_kernel = [](Kernel& k, Setup&) { k.mistakes.skips_last_rows = true; },
+     .named = {"of each head missing from dk and dv"}},
     {.name = "dk and dv of the last head only",
      .source = "levanter #449",
      .is_backward = true,
@@ -153,6 +159,11 @@ const Fault faults[] = {
      .is_backward = true,
      .in_kernel = [](Kernel& k, Setup&) { k.mistakes.lse_factor = 1.44269504; },
      .named = {"lse"}},
+    {.name = "m in place of lse, backward",
+     .source = "made up",
+     .is_backward = true,
+     .in_kernel = [](Kernel& k, Setup&) { k.mistakes.reads_maximum = true; },
+     .named = {"=m in place of lse, backward: weights that are not normalised"}},
     {.name = "softcap without derivative",
      .source = "tokamax #1121",
      .is_backward = true,
@@ -195,7 +206,7 @@ const Fault faults[] = {
      .source = "like tilelang #2461",
      .is_backward = true,
      .in_results = [](Results& r, const Setup& s) { move_rows(r.dk, s.keys, s.width); },
-     .named = {"=dk of another key: the one before"}},
+     .named = {"=rows of dk hold the results of those 1 row before"}},
     {.name = "rows of dq exchanged in pairs",
      .source = "made up",
      .is_backward = true,
@@ -205,6 +216,16 @@ const Fault faults[] = {
              std::swap_ranges(&r.dq[n], &r.dq[n] + s.width, &r.dq[n] + s.width);
          },
      .named = {"=dq with its rows exchanged in pairs"}},
+    {.name = "tile of dq stale",
+     .source = "memory of the block before",
+     .is_backward = true,
+     .in_results =
+         [](Results& r, const Setup& s) {
+           const Index tile = 32 * s.width;
+           for (Index n = 0; s.queries >= 64 && n < std::ssize(r.dq); n += s.queries * s.width)
+             std::copy_n(&r.dq[n], tile, &r.dq[n] + tile);
+         },
+     .named = {"=rows of dq hold the results of those 32 rows before"}},
     {.name = "dv in transposed tiles",
      .source = "made up",
      .is_backward = true,

@@ -35,10 +35,10 @@ class AttentionCase {
   /// A tensor without values that has the shape of lse.
   Tensor rows_tensor(DType dtype) const;
 
-  // Where a sequence's share of an output lies in an array that is laid out like the dumped tensor.
   /// Keys of a batch entry, those of the past and those beyond its length included.
   Index padded_keys() const { return past_ + sizes_k_.s; }
 
+  // Where a sequence's share of an output lies in an array that is laid out like the dumped tensor.
   template <class T>
   View<T, 3> like_q(T* data, const Sequence& s) const {
     return rows_of(data, s, sizes_q_.width);

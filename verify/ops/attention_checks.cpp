@@ -153,6 +153,7 @@ void AttentionProblem::add_gradients(Answers& answers, const AttentionSpec& spec
     ref::AttentionSaved saved = saved_[at.n].for_ref();
     misread(s.in, saved);
     if (s.in.q_heads() != attention_.sequences[at.n].in.q_heads()) break;
+    if (s.in.queries() != attention_.sequences[at.n].in.queries()) break;
     std::vector<double> dq(s.in.qk_width());
     ref::attention_backward_query(spec, s.in, saved, at.h, at.i, whole(dq), {});
     answers.add_row(

@@ -96,12 +96,14 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
     return e != expected.end() && has_failed(*e);
   };
   add(narrow_stores(expected));
+  for (const Expected& e : expected) {
+    const bool has_rows = e.output == "o" || e.output == "dq" || e.output == "dk" || e.output == "dv";
+    if (has_rows && has_wrong_elements(e)) add(misplaced_rows(attention, e));
+  }
   std::vector<AttentionRow> rows;
   if (fails("o") || fails("lse")) {
     rows = sampled_rows(attention, expected, store, WhichRows::wrong);
     add(wrong_keys(rows));
-    const auto o = std::ranges::find(expected, "o", &Expected::output);
-    if (o != expected.end()) add(misplaced_rows(rows, attention, *o));
     // A fault that is everywhere may push few rows, and those by chance, beyond their bounds.
     constexpr std::size_t few = 8;
     if (rows.size() < few) rows = sampled_rows(attention, expected, store, WhichRows::all);

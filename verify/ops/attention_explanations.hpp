@@ -33,9 +33,8 @@ std::vector<DiagnosisEntry> narrow_stores(std::span<const Expected> expected);
 /// of their key.
 std::vector<DiagnosisEntry> wrong_keys(std::span<const AttentionRow> rows);
 
-/// Rows of o that hold what belongs into other rows.
-std::vector<DiagnosisEntry> misplaced_rows(std::span<const AttentionRow> rows, const AttentionCase& attention,
-                                           const Expected& o);
+/// Rows of o, dq, dk or dv that hold what belongs into other rows.
+std::vector<DiagnosisEntry> misplaced_rows(const AttentionCase& attention, const Expected& expected);
 
 /// A fault has to explain so much more than one that is simpler.
 inline constexpr double least_gain = 0.03;

@@ -73,6 +73,8 @@ class AttentionProblem : public Problem {
   std::vector<Decoy> sampled_lse(const std::string& name,
                                  const std::function<double(double m, double l)>& lse) const;
   std::vector<Decoy> sampled_means_of_v() const;
+  /// What the backward pass alone gets wrong; none without gradients.
+  std::vector<Decoy> gradient_alternatives(std::span<const Expected> expected) const;
 
   const Case& case_;
   AttentionCase attention_;

@@ -15,23 +15,13 @@ struct Place {
   Index h, i, e, sequence;
 };
 
-/// An output of [heads, rows, width] per sequence; copies of lse count as its width.
-View<const double, 3> view_of(const AttentionCase& attention, const Expected& e, const Sequence& s) {
-  const double* data = e.value.data();
-  if (e.output == "o") return attention.like_o(data, s);
-  if (e.output == "dq") return attention.like_q(data, s);
-  if (e.output == "dk") return attention.like_k(data, s);
-  if (e.output == "dv") return attention.like_v(data, s);
-  return attention.like_rows(data, *e.dumped, s);
-}
-
 /// What stands at a place is what belongs to the place from(place, sizes), if there is such a place.
 template <class From>
 Decoy moved(const std::string& name, const AttentionCase& attention, const Expected& e, const From& from) {
   Decoy answer{name, e.output, {}, {}};
   const Index step = std::max<Index>(1, static_cast<Index>(e.value.size()) / most_elements);
   std::vector<View<const double, 3>> views;
-  for (const Sequence& s : attention.sequences) views.push_back(view_of(attention, e, s));
+  for (const Sequence& s : attention.sequences) views.push_back(view_of_rows(attention, e, s));
   Index n = 0;
   for (Index sequence = 0; sequence < std::ssize(views); ++sequence) {
     const View<const double, 3>& view = views[sequence];
@@ -54,6 +44,15 @@ Decoy moved(const std::string& name, const AttentionCase& attention, const Expec
 }
 
 }  // namespace
+
+View<const double, 3> view_of_rows(const AttentionCase& attention, const Expected& e, const Sequence& s) {
+  const double* data = e.value.data();
+  if (e.output == "o") return attention.like_o(data, s);
+  if (e.output == "dq") return attention.like_q(data, s);
+  if (e.output == "dk") return attention.like_k(data, s);
+  if (e.output == "dv") return attention.like_v(data, s);
+  return attention.like_rows(data, *e.dumped, s);
+}
 
 std::vector<Decoy> rearranged_outputs(const AttentionCase& attention, std::span<const Expected> expected) {
   std::vector<Decoy> all;
@@ -95,19 +94,21 @@ std::vector<Decoy> rearranged_outputs(const AttentionCase& attention, std::span<
         return x;
       });
     }
-    const std::string row = has_keys ? "key" : "row";
-    for (const Index shift : {-1, 1}) {
-      if (output == "o") continue;  // misplaced_rows tells those, from any distance
-      add(" of another " + row + ": the one " + (shift < 0 ? "before" : "after"), [shift](Place x, Place) {
-        x.i += shift;
-        return x;
-      });
+    if (output == "lse") {  // of other outputs, misplaced_rows says so
+      for (const Index shift : {-1, 1}) {
+        add(std::string(" of another row: the one ") + (shift < 0 ? "before" : "after"),
+            [shift](Place x, Place) {
+              x.i += shift;
+              return x;
+            });
+      }
+      continue;
     }
-    if (output == "lse") continue;
-    exchange(" with its " + row + "s exchanged in pairs", [](Place x, Place) {
-      x.i ^= 1;
-      return x;
-    });
+    exchange(std::string(" with its ") + (has_keys ? "keys" : "rows") + " exchanged in pairs",
+             [](Place x, Place) {
+               x.i ^= 1;
+               return x;
+             });
     add(" with its tiles of width x width transposed", [](Place x, Place n) {
       const Index tile = x.i / n.e * n.e;
       return Place{x.h, tile + x.e, x.i - tile, x.sequence};

@@ -9,6 +9,9 @@
 
 namespace attest {
 
+/// o, dq, dk or dv of a sequence as [heads, rows or keys, width]; of lse, copies count as its width.
+View<const double, 3> view_of_rows(const AttentionCase& attention, const Expected& e, const Sequence& s);
+
 /// Outputs with their heads, columns or axes in another order, of the other sign, of another row, or
 /// exchanged with each other.
 std::vector<Decoy> rearranged_outputs(const AttentionCase& attention, std::span<const Expected> expected);
