@@ -21,7 +21,6 @@ struct Fault {
   void (*in_results)(Results& results, const Setup& setup) = nullptr;
   std::vector<std::string_view> named = {};  // a cause that contains one of these, or is one after "="
   std::vector<DType> elements = {};          // for which it is a fault; empty: for all
-  bool is_harmless = false;                  // results are as good as without; docs/power.md says why
 };
 
 struct Family {

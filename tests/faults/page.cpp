@@ -35,36 +35,22 @@ std::string head_of(const std::string& first) {
   return head + " |\n" + line + "|\n";
 }
 
-std::string shares_of(const std::string& what, const Tally& t) {
-  std::string row = "| " + what + ", % | | | " + share(t.caught, t.faulty()) + " | " +
-                    share(t.escaped, t.faulty()) + " | " + share(t.inconclusive, t.faulty()) + " | " +
-                    share(t.named, t.caught) + " of caught";
-  for (const Index rejected : t.rejected) row += " | " + share(rejected, t.faulty());
-  return row + " |\n";
-}
-
 std::string families(const Power& power) {
   std::string text = head_of("family");
-  Tally all, harmful;
-  Index harmless = 0;
+  Tally all;
   auto tally = power.faults.begin();
   for (const emulate::Family& family : emulate::all_families()) {
     Tally sum;
-    for (const emulate::Fault& fault : family.faults) {
-      const Tally total = (tally++)->total();
-      sum.add(total);
-      if (fault.is_harmless) {
-        ++harmless;
-      } else {
-        harmful.add(total);
-      }
-    }
+    for (std::size_t n = 0; n < family.faults.size(); ++n, ++tally) sum.add(tally->total());
     all.add(sum);
     text += row_of(std::string(family.name) + ", " + std::to_string(family.faults.size()) + " faults", sum);
   }
   text += row_of("**all " + std::to_string(power.faults.size()) + " faults**", all);
-  return text + shares_of("of the runs that differ", all) +
-         shares_of("but for " + std::to_string(harmless) + " harmless faults", harmful);
+  std::string shares = "| of the runs that differ, % | | | " + share(all.caught, all.faulty()) + " | " +
+                       share(all.escaped, all.faulty()) + " | " + share(all.inconclusive, all.faulty()) +
+                       " | " + share(all.named, all.caught) + " of caught";
+  for (const Index rejected : all.rejected) shares += " | " + share(rejected, all.faulty());
+  return text + shares + " |\n";
 }
 
 std::string honest(const Power& power) {
