@@ -42,7 +42,7 @@ class Baseline {
 
 /// How far spread^2 moves if the same kernel adds up in tiles of another size or order: the standard
 /// deviation over kernels, in units of what is predicted. Measured: docs/baseline.md, "Another order".
-inline constexpr double order_effect = 0.012;
+inline constexpr double order_effect = 0.014;
 
 /// Figures of an output that grew by more than chance and another order of the same operations explain, at a
 /// rate of false alarms of 1e-6. Empty if `before` and `now` have no figures in common, and for outputs in

@@ -23,7 +23,7 @@ std::vector<ErrorSample> error_samples(const Expected& expected, std::vector<Err
   for (Index row = 0; row < rows; row += step) {
     for (Index column = 0; column < width; ++column) {
       const Index at = row * width + column;
-      const double got = dumped.values[at], value = expected.value[at], sigma = expected.sigma[at];
+      const double got = dumped.values[at], value = expected.value[at], sigma = expected.sigma_of_many(at);
       const double systematic = expected.systematic[at] + expected.value_error[at];
       ++looked_at;
       const bool takes_part = sigma > 0 && std::isfinite(sigma) && std::isfinite(systematic) &&

@@ -35,6 +35,8 @@ struct Expected {
   std::vector<double>
       probable;               // <= rigorous; one is further off anywhere in the tensor with probability 1e-9
   std::vector<double> sigma;  // predicted standard deviation, rounding of the store included
+  std::vector<float> joint;  // share of sigma that all elements can have at once, where sigma is the worst of
+                             // each alone; empty: 1
   std::vector<double> systematic;  // bound of what does not average out, rounding of the store not included
 
   std::vector<double> double_error;  // value_error of values in double; empty if those of `value` are
@@ -66,6 +68,7 @@ struct Expected {
     probable[i] = b.probable;
     sigma[i] = b.sigma;
     systematic[i] = b.systematic;
+    if (!joint.empty()) joint[i] = 1;
   }
 
   /// Makes room for what is left when stored operands are known.
@@ -73,6 +76,9 @@ struct Expected {
     rest_sigma.assign(value.size(), 0);
     rest_systematic.assign(value.size(), 0);
   }
+
+  /// For statistics of many elements.
+  double sigma_of_many(Index i) const { return joint.empty() ? sigma[i] : joint[i] * sigma[i]; }
 
   /// The one that explains the dump best; null if none does.
   const Replay* replay() const { return best_replay ? &replays[*best_replay] : nullptr; }

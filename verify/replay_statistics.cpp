@@ -20,7 +20,7 @@ struct Variances {
 
 Variances variances(const Expected& e, Index at) {
   const auto square = [](double x) { return x * x; };
-  const double before_store = square(e.sigma[at]) - square(ulp(e.value[at], e.dtype)) / 12;
+  const double before_store = square(e.sigma_of_many(at)) - square(ulp(e.value[at], e.dtype)) / 12;
   const double noise = square(e.rest_sigma[at]);
   // Anything up to the bound of what is systematic is as likely.
   return {std::max(0.0, before_store - noise), noise + square(e.rest_systematic[at] + e.value_error[at]) / 3};

@@ -290,6 +290,7 @@ void Forward::write_output(const ValueSums& row, Index h, Index i) {
       systematic += std::abs(inherited_.drift[e]);
     }
     out_.o.set_bound(o, worst, systematic, std::sqrt(variance), share_, h, i, e);
+    out_.o.set_joint((1 - w.joint) * c.store_variance[x], h, i, e);
     out_.o.set_rest(rest,
                     std::sqrt(other_variance + w.flipped * c.store_variance[x] +
                               o * o * (row_sum_variance(w) - (1 - w.flipped) * w.stored_sum_variance)),

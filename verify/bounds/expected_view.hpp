@@ -1,6 +1,9 @@
 // ExpectedView: where the bounds of one output are written, whatever its layout in the dump.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+
 #include "verify/bounds/arithmetic.hpp"
 #include "verify/expected.hpp"
 
@@ -34,6 +37,17 @@ class ExpectedView {
   template <class... I>
   void set_bound(double value, double worst, double systematic, double sigma, double share, I... i) const {
     set(element_bound(value, worst, systematic, sigma, lambda_, share, dtype()), i...);
+  }
+
+  /// After set_bound: by how much variances are less that all elements can have at once. Nothing is done for
+  /// an output that does not ask for it.
+  template <class... I>
+  void set_joint(double less_variance, I... i) const {
+    if (expected_->joint.empty()) return;
+    const Index at = &shape_(i...) - expected_->value.data();
+    const double variance = expected_->sigma[at] * expected_->sigma[at];
+    if (variance > 0)
+      expected_->joint[at] = static_cast<float>(std::sqrt(std::max(0.0, 1 - less_variance / variance)));
   }
 
   /// What is left of systematic and sigma if the roundings of stored operands are known. Nothing is done for

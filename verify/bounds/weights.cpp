@@ -105,12 +105,31 @@ void Weights::compute_exponent_errors(const AttentionInputs& in, const Arithmeti
   vector_kernels().expm1(growth.data(), growth.data(), padded(count()));
 }
 
+// The rounding errors of all weights together, where each is stored as the nearest number to weight / r with
+// one r for the row: the largest over r. Only the place of r within a binade matters.
+ATTEST_VECTORISED
+double Weights::joint_store_variance(const Arithmetic& a) const {
+  const StorageGrid grid(a.contract.p_dtype);
+  constexpr int places = 8;
+  double largest_sum = 0;
+  for (int k = 0; k < places; ++k) {
+    const double r = std::exp2(static_cast<double>(k) / places);
+    double sum = 0;
+    for (Index c = 0; c < count(); ++c) {
+      const double spacing = r * grid.spacing(p[c] / r);
+      sum += store_variance[c] > 0 ? spacing * spacing / 12 : 0;
+    }
+    largest_sum = std::max(largest_sum, sum);
+  }
+  return largest_sum;
+}
+
 // A device may store weights normalised (p) or relative to a running maximum (p l); the larger error counts.
 ATTEST_VECTORISED
 void Weights::compute_stored(const Arithmetic& a) {
   const Index n = count();
   for (auto* x : {&store, &store_variance, &predicted[0], &predicted[1], &predicted[2]}) x->resize(n);
-  flipped = 0;
+  flipped = 0, joint = 1;
   if (!a.p_is_rounded) {
     for (auto* x : {&store, &store_variance, &predicted[0], &predicted[1], &predicted[2]}) x->assign(n, 0);
     return;
@@ -153,6 +172,7 @@ void Weights::compute_stored(const Arithmetic& a) {
     predicted[1][c] = grid.round(weight) - weight;
   }
   flipped = kept > 0 ? std::min(1.0, flips / kept) : 0;
+  joint = kept > 0 ? std::min(1.0, joint_store_variance(a) / kept) : 1;
   predicted[2] = predicted[0];
   for (Index c = lower_first; c < lower_last; ++c) {
     predicted[2][c] = grid.round(p[c] * lower_l) / lower_l - p[c];

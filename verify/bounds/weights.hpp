@@ -38,6 +38,8 @@ struct Weights {
   // Share of store_variance that is left where the rounding of the exact weights is known: those that an
   // error before the store takes to a neighbour
   double flipped;
+  // Share of store_variance that all weights can have at once, if they are stored relative to one number
+  double joint;
   WeightStructure structure;
 
   Index count() const { return static_cast<Index>(key.size()); }
@@ -51,6 +53,7 @@ struct Weights {
   bool compute_exact(const AttentionInputs& in, Index h);
   void compute_exponent_errors(const AttentionInputs& in, const Arithmetic& arithmetic, Index h);
   void compute_stored(const Arithmetic& arithmetic);
+  double joint_store_variance(const Arithmetic& arithmetic) const;
 };
 
 }  // namespace attest::bounds

@@ -118,7 +118,7 @@ std::vector<Expected> AttentionProblem::expect(const ProgressFunction& progress)
   // Absent keys have no weight.
   if (Expected* s = find(all, "s")) std::fill(s->value.begin(), s->value.end(), -infinity);
 
-  if (Expected* o = find(all, "o")) o->expect_rest();
+  if (Expected* o = find(all, "o")) o->expect_rest(), o->joint.assign(o->value.size(), 1);
   const double forward_share = has_gradients() ? 0.3 : 1.0;
   for (std::size_t n = 0; n < attention_.sequences.size(); ++n) {
     const Sequence& s = attention_.sequences[n];
