@@ -94,7 +94,8 @@ std::vector<Statistic> statistics(const Expected& expected) {
     // Equation (2): errors in units of the value, weighted by what they tell.
     weight.push_back(s.value * s.value / s.predicted());
     slope.push_back(s.value == 0 ? 0 : s.error / s.value);
-    has_values |= weight.back() > 0;
+    // Where zeros would pass, values are no larger than errors, and may depend on the same roundings.
+    has_values |= std::abs(s.value) > expected.bound(s.at);
   }
   const double spread = weighted_mean(one, square), gain = weighted_mean(weight, slope);
   const double spread_limit = 1 + model_slack + scatter.of(one, square, spread);

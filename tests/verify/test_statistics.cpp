@@ -1,5 +1,6 @@
 // Statistics of a whole tensor: honest roundings stay below the limits, however alike they are; slight faults
 // do not.
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -16,7 +17,8 @@ namespace {
 /// A tensor of values that are stored in float16 after noise of half the rounding's spread.
 class Stored {
  public:
-  Stored(Index rows, Index columns) : tensor_{"float16", DType::float16, {rows, columns}, {}} {
+  Stored(Index rows, Index columns, double bound = 10)  // in spacings of the value
+      : tensor_{"float16", DType::float16, {rows, columns}, {}}, bound_(bound) {
     tensor_.values.resize(rows * columns);
   }
 
@@ -29,7 +31,7 @@ class Stored {
     for (Index at = 0; at < tensor_.size(); ++at) {
       const double v = value(at / columns, at % columns, random), spacing = ulp(std::abs(v), DType::float16);
       const double sigma = 0.5 * spacing / std::sqrt(12.0);
-      const double bound = 10 * spacing;
+      const double bound = bound_ * spacing;
       expected.set(at, {v, 0, bound, bound, std::hypot(sigma, spacing / std::sqrt(12.0)), 0});
       tensor_.values[at] = store(v + sigma * noise(at / columns, at % columns, random));
     }
@@ -38,6 +40,7 @@ class Stored {
 
  private:
   Tensor tensor_;
+  double bound_;
 };
 
 double uniform_noise(Random& random) {
@@ -115,6 +118,14 @@ TEST_CASE("a truncating store, a gain of 0.1 % and noise twice as large exceed a
                   "gain"));
     const auto louder = [](Index, Index, Random& r) { return 3 * uniform_noise(r); };
     CHECK(exceeds(stored.judged(seed, any_value, louder, rounded), "spread"));
+  }
+}
+
+TEST_CASE("values that zeros could stand for have no gain") {
+  for (const double bound : {10.0, 4096.0}) {  // a number of float16 is less than 2048 spacings from 0
+    const std::vector<Statistic> all = Stored(64, 64, bound).judged(1, any_value, any_noise, rounded);
+    const bool has_gain = std::ranges::any_of(all, [](const Statistic& s) { return s.name == "gain"; });
+    CHECK(has_gain == (bound < 2048));
   }
 }
 
