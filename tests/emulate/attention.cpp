@@ -58,17 +58,19 @@ auto Device<Real>::flash_row(Index h, Index i, const std::vector<Real>& s, Index
     for (Index j = 0; j < count; ++j) tile_m = std::max(tile_m, rounded(s[first + j], wrong_.maximum));
     if (tile_m == lowest<Real>) return;
     if (wrong_.skips_below > 0 && natural(tile_m) < natural(row.m) - wrong_.skips_below) return;
-    const Real m = wrong_.no_maximum ? Real{0} : std::max(row.m, tile_m);
+    Real m = wrong_.no_maximum ? Real{0} : std::max(row.m, tile_m);
+    if (row.m != lowest<Real> && natural(m) - natural(row.m) <= kernel_.lazy_rescale) m = row.m;
     const bool is_stale = is_faulty && wrong_.stale_maximum && row.m != lowest<Real>;
     const Real reference = kernel_.algorithm == Algorithm::flash1 ? tile_m : is_stale ? row.m : m;
+    const Real of_weights = rounded(reference, wrong_.maximum_of_weights);
     Real tile_l = 0;
     for (Index j = 0; j < count; ++j) {
       const Real weight = exponential(s[first + j], reference);
-      tile_l += weight;
-      p[j] = stored(weight, wrong_.p_is_cut_off);
+      p[j] = stored(exponential(s[first + j], of_weights), wrong_.p_is_cut_off);
+      tile_l += wrong_.sums_stored_weights ? p[j] : weight;
     }
     for (Index n = 0; n < padding; ++n) tile_l += exponential(0, reference);
-    const Real before = row.l == 0 ? Real{0} : exponential(row.m, m);
+    const Real before = row.l == 0 ? Real{0} : rescale(row.m, m);
     const Index off = is_faulty && wrong_.stale_values && t > 0 ? -tile : 0;
     const Index step = is_faulty && wrong_.shifts_values ? 1 : 0;  // the row after, the last one stays
     const Real* v = &v_[kv_head(h) * keys_ * e_];
@@ -82,7 +84,7 @@ auto Device<Real>::flash_row(Index h, Index i, const std::vector<Real>& s, Index
     const bool is_kept = is_faulty && wrong_.misses_rescale;
     const Real l_before = is_faulty && wrong_.misses_rescale_of_sum ? row.l : before * row.l;
     if (kernel_.algorithm == Algorithm::flash1) {
-      const Real now = exponential(tile_m, m), l = l_before + now * tile_l;
+      const Real now = rescale(tile_m, m), l = l_before + now * tile_l;
       const Real kept = (is_kept ? 1 : before) * row.l / l, added = now / l;
       for (Index e = 0; e < e_; ++e) {
         row.o[e] = rounded(kept * row.o[e] + added * products(0, e), wrong_.output_sum);
@@ -109,7 +111,8 @@ auto Device<Real>::flash_row(Index h, Index i, const std::vector<Real>& s, Index
     if (is_faulty && wrong_.repeats_tile) visit(t, false);
   }
   if (in_.sink && wrong_.sink_weighs_1) row.l += 1;
-  if (kernel_.algorithm == Algorithm::flash2 && row.l > 0) {
+  if (kernel_.algorithm == Algorithm::flash2 && row.l > 0 &&
+      !(wrong_.is_not_divided && is_faulty_block(h, i))) {
     const Real inverse = (1 / row.l) * static_cast<Real>(1 + wrong_.reciprocal_error);
     for (Real& x : row.o) x *= inverse;
   }
@@ -140,7 +143,7 @@ auto Device<Real>::merged(const std::vector<Partial>& parts, Real& lse) const ->
                             : top + std::log(sum) / (base == 1 ? static_cast<Real>(std::numbers::ln2) : 1);
   for (std::size_t n = 0; n < parts.size(); ++n) {
     if (parts[n].l == 0 || part_lse[n] == lowest<Real>) continue;
-    row.l += exponential(parts[n].m, row.m) * parts[n].l;
+    row.l += rescale(parts[n].m, row.m) * parts[n].l;
     for (Index e = 0; e < e_; ++e) {
       row.o[e] += share(part_lse[n], lse) * rounded(parts[n].o[e], wrong_.split_output);
     }

@@ -21,6 +21,7 @@ struct Kernel {
   Algorithm algorithm = Algorithm::flash2;
   Index tile = 32;                 // keys, and query rows
   bool reversed = false;           // visits the last tile first
+  double lazy_rescale = 0;         // maxima stay until they are exceeded by more (FlashAttention-4)
   Index splits = 1;                // keys shared by so many workers, whose results are merged
   DType p_dtype = DType::float16;  // of the stored weights and of dS
   Adder qk{}, pv{};

@@ -51,9 +51,7 @@ class Device {
         d_(in.qk_width()),
         e_(in.v_width()),
         scale_is_fused_(kernel.algorithm != Algorithm::standard && spec.softcap == 0 && spec.scale > 0 &&
-                        !in.bias && !in.alibi_slopes && !in.sink && wrong_.scores == DType::float64 &&
-                        wrong_.scaled_q == DType::float64 && wrong_.scale_factor_of_last_head == 1 &&
-                        wrong_.hidden_score == lowest<double>),
+                        !in.bias && !in.alibi_slopes && !in.sink && wrong_.scores == DType::float64),
         scale_(static_cast<Real>(spec.scale)),
         unit_(static_cast<Real>(scale_is_fused_ ? spec.scale * std::numbers::log2e : std::numbers::log2e)),
         q_(dense(in.q)),
@@ -89,10 +87,15 @@ class Device {
                        : static_cast<Real>((s - m) * unit_);
     return with_error(z, wrong_.exp_error);
   }
+  /// By which sums relative to one maximum become sums relative to another; exactly 1 if it is the same.
+  Real rescale(Real from, Real to) const {
+    return from == lowest<Real> ? Real{0}
+                                : with_error(static_cast<Real>((from - to) * unit_), wrong_.exp_error);
+  }
+  /// Of either sign, and largest at 0: a minimax polynomial errs most at the ends of its interval.
   static Real with_error(Real z, double error) {
     const Real y = device_exp2(z);
-    return error == 0 || z == 0 ? y
-                                : static_cast<Real>(y * (1 + error * std::cos(8 * static_cast<double>(z))));
+    return error == 0 ? y : static_cast<Real>(y * (1 + error * std::cos(8 * static_cast<double>(z))));
   }
   Real natural(Real s) const { return scale_is_fused_ ? s * scale_ : s; }
   Real sink(Index h) const { return static_cast<Real>(wrong_.sink_factor * in_.sink(h)); }
@@ -103,8 +106,8 @@ class Device {
   Real score(Index h, Index i, Index j) const { return score(h, i, j, j); }
   Real raw_score(Index h, Index i, Index from) const;
   Real scaled(Index h, Real raw) const {
-    const bool is_last = h == in_.q_heads() - 1;
-    return raw * (is_last ? static_cast<Real>(spec_.scale * wrong_.scale_factor_of_last_head) : scale_);
+    const Real factor = static_cast<Real>(h == in_.q_heads() - 1 ? wrong_.scale_factor_of_last_head : 1.0);
+    return scale_is_fused_ ? raw * factor : raw * scale_ * factor;
   }
 
   void forward_row(Index h, Index i, Results& out);
@@ -176,9 +179,10 @@ Real Device<Real>::raw_score(Index h, Index i, Index from) const {
 
 template <class Real>
 Real Device<Real>::score(Index h, Index i, Index j, Index from) const {
-  if (!is_visible(h, i, j)) return static_cast<Real>(wrong_.hidden_score);
+  if (!is_visible(h, i, j))
+    return static_cast<Real>(scale_is_fused_ ? wrong_.hidden_score / scale_ : wrong_.hidden_score);
   Real s = raw_score(h, i, from);
-  if (scale_is_fused_) return s;
+  if (scale_is_fused_) return scaled(h, s);
   const Real bias = in_.bias ? static_cast<Real>(wrong_.bias_factor * in_.bias(h, i, j)) : 0;
   const Real cap = static_cast<Real>(spec_.softcap);
   if (wrong_.bias_inside_scale) s += bias;

@@ -76,8 +76,10 @@ Real add_products(const Adder& adder, Real start, Index count, A a, B b) {
 }
 
 /// 2^x as a device approximates it: off by up to 0.7 of the two ulp that contracts allow, in a pattern of 64
-/// segments per binade whose mean is not 0; results below the normal values are 0.
+/// segments per binade whose mean is not 0; exact at 0, as ex2.approx is (PTX ISA); results below the normal
+/// values are 0.
 inline float device_exp2(float x) {
+  if (x == 0) return 1;
   const double place = 64 * static_cast<double>(x), t = place - std::floor(place);
   const double y = std::exp2(static_cast<double>(x)) * (1 + 0.7 * 0x1p-22 * (1 - 8 * t * (1 - t)));
   return y < 0x1p-126 ? 0 : static_cast<float>(y);

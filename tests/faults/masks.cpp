@@ -138,6 +138,11 @@ const Fault faults[] = {
                    [](Index h, Index i, Index, Index rows) { return h * rows + std::max<Index>(i - 1, 0); });
          },
      .named = {"in/mask of another row", "in/mask of row"}},
+    {.name = "hidden keys at -5",
+     .source = "a finite number in place of -inf",
+     .needs = causal,
+     .in_kernel = [](Kernel& k, Setup&) { k.mistakes.hidden_score = -5; },
+     .named = {"masked keys take weight, as with a score of -5"}},
     {.name = "hidden keys at -20",
      .source = "a finite number in place of -inf",
      .needs = causal,

@@ -150,7 +150,7 @@ const Fault faults[] = {
      .source = "TensorRT-LLM #19220, a sink that knows no maximum",
      .needs = sink,
      .in_kernel = [](Kernel& k, Setup&) { k.mistakes.sink_weighs_1 = true; },
-     .named = {"in/sink", "=the row sum", "the row sum, or"}},
+     .named = {"the sink weighs 1", "in/sink", "=the row sum", "the row sum, or"}},
     {.name = "lse in base 2",
      .source = "sglang #35045 #40903, flashinfer #4485",
      .in_results =

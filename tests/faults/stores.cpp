@@ -138,7 +138,7 @@ const Fault faults[] = {
          [](Results& r, const Setup& s) {
            for (double& x : r.o) x = round_to(x * 1.001, s.element);
          },
-     .named = {"off by a factor"}},
+     .named = {"o multiplied by 1.0", "off by a factor"}},
     {.name = "o cut off",
      .source = "made up",
      .in_kernel = [](Kernel& k, Setup&) { k.mistakes.output_is_cut_off = true; },

@@ -116,10 +116,12 @@ std::vector<NamedKernel> honest_variants(DType element) {
   add("normalised every tile, blocks of 8", narrow, Algorithm::flash1, [](Kernel& k) { k.tile = 16; });
   add("whole rows, blocks of 8, scaled dS", narrow, Algorithm::standard,
       [](Kernel& k) { k.ds_is_scaled = true; });
-  add("split keys, last tile first", narrow, Algorithm::flash2, [](Kernel& k) {
-    k.splits = 2;
-    k.reversed = true;
-  });
+  add("split keys, last tile first, maxima that stay until exceeded by 5", narrow, Algorithm::flash2,
+      [](Kernel& k) {
+        k.splits = 2;
+        k.reversed = true;
+        k.lazy_rescale = 5;
+      });
   return all;
 }
 

@@ -54,6 +54,19 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
   if (right.causal != Causal::none) {
     with_diagonal("a causal diagonal one key too far", right, 1, [](AttentionInputs&) {});
     with_diagonal("a causal diagonal one key short", right, -1, [](AttentionInputs&) {});
+    // The window begins where it should.
+    for (const Index shift : {1, -1}) {
+      AttentionSpec seen = right;
+      seen.window_left += shift;
+      if (right.window_left < 0 || seen.window_left < 0) continue;
+      with_diagonal(std::string("a causal diagonal one key ") + (shift > 0 ? "too far" : "short") +
+                        ", with the right window",
+                    seen, shift, [](AttentionInputs&) {});
+    }
+    if (right.window_left >= 0) {
+      with_spec("causal mask and window ignored",
+                [](AttentionSpec& s) { s.causal = Causal::none, s.window_left = s.window_right = -1; });
+    }
   }
   if (right.window_left >= 0) {
     with_spec("window_left one key too wide", [](AttentionSpec& s) { ++s.window_left; });

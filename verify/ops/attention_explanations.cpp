@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <iterator>
 
 #include "verify/compare.hpp"
+#include "verify/ops/attention_device.hpp"
 #include "verify/statistics.hpp"
 
 namespace attest {
@@ -15,6 +17,19 @@ constexpr double least_confidence = 0.5;
 
 /// An answer nearer to the exact one than the noise of both cannot be told from it.
 constexpr double least_distance = 36;
+
+/// Faulty devices are simulated, and their errors compared with those of the dump one by one.
+std::vector<DiagnosisEntry> simulated_faults(std::span<const AttentionRow> rows, const Contract& contract,
+                                             DType element) {
+  std::vector<AttentionDevice> devices = narrow_devices(contract, element);
+  std::ranges::move(wrong_softmax_devices(rows), std::back_inserter(devices));
+  return likeliest(devices, [&](const AttentionDevice& device) {
+    const Fits both = fits(device, rows);
+    const double share = both.o.denies() || both.lse.denies() ? 0 : (both.o + both.lse).explained();
+    if (!device.is_fitted) return share;
+    return share < least_explained_if_fitted ? 0 : preference_for_constants * share;
+  });
+}
 
 }  // namespace
 
@@ -108,7 +123,7 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
     constexpr std::size_t few = 8;
     if (rows.size() < few) rows = sampled_rows(attention, expected, store, WhichRows::all);
     add(wrong_scale(rows));
-    add(narrow_arithmetic(rows, contract, element));
+    add(simulated_faults(rows, contract, element));
     add(wrong_merge(rows, contract));
   } else if (!saved.empty()) {  // gradients of a wrong forward pass may be right
     add(wrong_gradients(attention, saved, contract, expected));

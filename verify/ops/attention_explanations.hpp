@@ -14,11 +14,6 @@
 
 namespace attest {
 
-/// Part of the arithmetic in a narrower format than the contract has it: the device is simulated, and its
-/// errors compared one by one.
-std::vector<DiagnosisEntry> narrow_arithmetic(std::span<const AttentionRow> rows, const Contract& contract,
-                                              DType element);
-
 /// Keys split among workers, and what these write before it is merged in a narrower format, or merged in
 /// another base.
 std::vector<DiagnosisEntry> wrong_merge(std::span<const AttentionRow> rows, const Contract& contract);
@@ -35,6 +30,9 @@ std::vector<DiagnosisEntry> wrong_keys(std::span<const AttentionRow> rows);
 
 /// Rows of o, dq, dk or dv that hold what belongs into other rows.
 std::vector<DiagnosisEntry> misplaced_rows(const AttentionCase& attention, const Expected& expected);
+
+/// A fault with a number that is fitted has a freedom that others do not have.
+inline constexpr double preference_for_constants = 0.9, least_explained_if_fitted = 0.8;
 
 /// A fault has to explain so much more than one that is simpler.
 inline constexpr double least_gain = 0.03;

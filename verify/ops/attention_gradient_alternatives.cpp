@@ -21,7 +21,8 @@ class ReadByMistake {
   using Vectors = View<const double, 3>;
 
   Rows scaled(Rows lse, double factor) {
-    return kept(rows_, "scaled", lse, [&](Index h, Index i) { return factor * lse(h, i); });
+    return kept(rows_, "scaled by " + std::to_string(factor), lse,
+                [&](Index h, Index i) { return factor * lse(h, i); });
   }
   Rows of_row(Rows lse, Index shift) {
     return kept(rows_, shift > 0 ? "after" : "before", lse,
@@ -195,6 +196,9 @@ std::vector<Decoy> AttentionProblem::gradient_alternatives(std::span<const Expec
   with_gradients("lse of base 2 read as natural, backward", [&](AttentionInputs&, ref::AttentionSaved& x) {
     x.lse = kept.scaled(x.lse, std::numbers::log2e);
   });
+  with_gradients("a natural lse read as of base 2, backward", [&](AttentionInputs&, ref::AttentionSaved& x) {
+    x.lse = kept.scaled(x.lse, std::numbers::ln2);
+  });
   with_gradients("in/do of another row: the one before",
                  [&](AttentionInputs&, ref::AttentionSaved& x) { x.d_o = kept.row_before(x.d_o); });
   for (const Index shift : {-1, 1}) {
@@ -216,12 +220,16 @@ std::vector<Decoy> AttentionProblem::gradient_alternatives(std::span<const Expec
                  [&](AttentionInputs&, ref::AttentionSaved& x) { x.o = kept.o_of_delta_of_half(x); });
   for (const Index shift : {1, -1}) {
     if (right.causal == Causal::none) break;
-    AttentionSpec seen = right;
-    seen.causal = Causal::top_left;
-    take(sampled_gradients(
-        shift > 0 ? "backward: a causal diagonal one key too far"
-                  : "backward: a causal diagonal one key short",
-        seen, [&](AttentionInputs& x, ref::AttentionSaved&) { x.past = diagonal(right, x, 0) + shift; }));
+    for (const bool keeps_window : {false, true}) {  // which begins where it should
+      AttentionSpec seen = right;
+      seen.causal = Causal::top_left;
+      if (keeps_window) seen.window_left += shift;
+      if (keeps_window && (right.window_left < 0 || seen.window_left < 0)) continue;
+      take(sampled_gradients(
+          std::string("backward: a causal diagonal one key ") + (shift > 0 ? "too far" : "short") +
+              (keeps_window ? ", with the right window" : ""),
+          seen, [&](AttentionInputs& x, ref::AttentionSaved&) { x.past = diagonal(right, x, 0) + shift; }));
+    }
   }
   take(overwritten_dbias(attention_, saved_, expected));
   for (const bool twice : {false, true}) {

@@ -25,7 +25,8 @@ class Stores {
   Stores(const Contract& contract, const Expected& e, double scale)
       : e_(e), grid_(contract.p_dtype), scale_(scale), not_replayed_(share_not_replayed(e)) {}
 
-  bool are_known() const { return not_replayed_ < most_not_replayed; }
+  /// If it stores in one of the ways that are tried, all roundings are wrong for the others.
+  bool are_known() const { return not_replayed_ < (e_.has_all_replays ? 0.5 : most_not_replayed); }
   double shift(Index at) const { return are_known() ? e_.replay()->shift[at] : 0; }
   double sigma(Index at) const {
     return are_known() ? std::sqrt(variance_beside_replay(e_, at, not_replayed_)) : e_.sigma[at];
@@ -149,6 +150,7 @@ class Terms {
     sums_.rows.push_back(std::move(sum));
     sums_.factors.push_back(std::move(factors));
   }
+  void set_places_of_head(Index places) { sums_.places_of_head = std::max(sums_.places_of_head, places); }
   GradientSums take() { return std::move(sums_); }
 
  private:
@@ -194,6 +196,7 @@ GradientSums wrong_query_sums(const AttentionCase& attention, std::span<const Sa
     for (Index j = 0; j < in.keys(); ++j) terms.add(j, j, &in.k(in.kv_head(at.h), j, 0), at.sum, factors);
     at.sum.step = in.k.stride(2);
     at.sum.places = in.keys();
+    terms.set_places_of_head(in.keys());
     terms.add_row(std::move(at.sum), std::move(factors));
   }
   return terms.take();
@@ -241,6 +244,7 @@ GradientSums wrong_key_sums(const AttentionCase& attention, std::span<const Save
   for (std::size_t n = 0; n < places.size(); ++n) {
     places[n].sum.step = vectors.stride(2);
     places[n].sum.places = group * in.queries();
+    terms.set_places_of_head(in.queries());
     terms.add_row(std::move(places[n].sum), std::move(factors[n]));
   }
   return terms.take();

@@ -26,6 +26,7 @@ struct GradientFactors {
 struct GradientSums {
   std::vector<WeightedSum> rows;
   std::vector<std::vector<GradientFactors>> factors;  // of every row's terms
+  Index places_of_head = 0;                           // terms of several heads follow each other
   Index v_width = 0, d_o_step = 1, o_step = 1, v_step = 1;
   std::function<double(const GradientFactors&)> stored;  // a weight as the kernel seems to store it
 };

@@ -1,8 +1,8 @@
 // What a faulty backward pass may have done, fitted to the errors of dq, dk and dv.
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <functional>
+#include <iterator>
 #include <optional>
 #include <utility>
 
@@ -15,18 +15,23 @@ namespace {
 
 constexpr double least_explained = 0.8;
 
-/// "1.0004", "1.01", "128"
-std::string factor_text(double factor) {
-  char text[32];
-  std::snprintf(text, sizeof text, std::abs(factor - 1) < 0.01 ? "%.5g" : "%.4g", factor);
-  return text;
+/// Sums over several heads, with the terms of all heads that stand at the same place in one.
+std::vector<WeightedSum> of_each_head(const GradientSums& sums) {
+  std::vector<WeightedSum> all = sums.rows;
+  for (WeightedSum& sum : all) {
+    for (Term& term : sum.terms) term.place %= sums.places_of_head;
+    std::ranges::stable_sort(sum.terms, {}, &Term::place);
+    sum.places = sums.places_of_head;
+  }
+  return all;
 }
 
-std::optional<DiagnosisEntry> wrong_terms(std::span<const WeightedSum> sums, const std::string& output) {
+std::optional<DiagnosisEntry> wrong_terms(std::span<const WeightedSum> sums, const std::string& output,
+                                          const std::string& of_each_head = "") {
   const WrongRange range = best_range(sums, false);
   if (range.explained < least_explained) return {};
   const std::string terms = (output == "dq" ? "keys " : "query rows ") + std::to_string(range.first) + ".." +
-                            std::to_string(range.last - 1);
+                            std::to_string(range.last - 1) + of_each_head;
   std::string cause;
   if (range.spans_all(sums.front().places)) {
     if (!range.changes_by(range.change[range.change.size() / 2])) return {};
@@ -49,7 +54,7 @@ struct Device {
   std::function<GradientFactors(GradientFactors)> factors;  // what P or dS is made of
   Round weight;                                             // P or dS as stored
   Round total;                                              // the running sum, every `step` terms
-  Index step = 1;
+  Index step = 1;                                           // of those of one head
   Round output;
 };
 
@@ -64,13 +69,12 @@ Fit fit(const Device& device, const GradientSums& sums) {
         part[e] = 0;
       }
     };
-    Index next = device.step;
     for (std::size_t n = 0; n < sum.terms.size(); ++n) {
       const Term& term = sum.terms[n];
-      if (device.total && term.place >= next) {
-        add_part();
-        next = (term.place / device.step + 1) * device.step;
-      }
+      const auto tile = [&](Index place) {
+        return std::pair{place / sums.places_of_head, place % sums.places_of_head / device.step};
+      };
+      if (device.total && n > 0 && tile(term.place) != tile(sum.terms[n - 1].place)) add_part();
       const double w = device.factors  ? sums.stored(device.factors(sums.factors[row][n]))
                        : device.weight ? device.weight(term.weight)
                                        : term.stored;
@@ -96,6 +100,8 @@ std::vector<Device> devices(const Contract& contract, DType element, double scal
   // dS is stored before or after it is multiplied by the scale.
   const std::vector<double> units =
       output == "dv" || scale == 0 ? std::vector{1.0} : std::vector{1 / scale, 1.0};
+  // What keeps the contract is no fault, and explains what others that do so much explain no better.
+  for (const double unit : units) add("").weight = to({"", p.precision, p.emin}, unit);
   add(output + " cut off instead of rounded").output = to({"", type.precision, type.emin}, 1, true);
   for (const Grid& grid : narrow_grids) {
     const bool is_narrower = grid.precision < p.precision || grid.emin > p.emin;
@@ -254,12 +260,16 @@ std::vector<DiagnosisEntry> wrong_gradients(const AttentionCase& attention,
                                                : wrong_key_sums(attention, saved, contract, e);
     if (sums.rows.empty()) continue;
     if (auto entry = wrong_terms(sums.rows, e.output)) all.push_back(*entry);
+    if (sums.rows.front().places > sums.places_of_head) {
+      if (auto entry = wrong_terms(of_each_head(sums), e.output, " of each head")) all.push_back(*entry);
+    }
     std::vector<Device> candidates = devices(contract, e.dtype, attention.spec.scale, e.output);
     add_stages(contract, e, attention.spec.scale, sums, candidates);
     candidates.push_back(multiplied(e.output, sums.rows));
     const auto best =
         likeliest(candidates, [&](const Device& device) { return fit(device, sums).explained(); });
-    all.insert(all.end(), best.begin(), best.end());
+    std::ranges::copy_if(best, std::back_inserter(all),
+                         [](const DiagnosisEntry& x) { return !x.cause.empty(); });
   }
   return all;
 }

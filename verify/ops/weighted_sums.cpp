@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 
 namespace attest {
 namespace {
@@ -59,6 +60,12 @@ SumFit fit(const WeightedSum& sum, const double* from, const double* to, bool in
 
 std::string percent(double share) {
   return std::to_string(static_cast<int>(100 * share)) + " %";
+}
+
+std::string factor_text(double factor) {
+  char text[32];
+  std::snprintf(text, sizeof text, std::abs(factor - 1) < 0.01 ? "%.5g" : "%.4g", factor);
+  return text;
 }
 
 bool all_near(const std::vector<double>& values, double x) {

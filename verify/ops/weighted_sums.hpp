@@ -59,4 +59,7 @@ bool all_near(const std::vector<double>& values, double x);
 /// "99 %", rounded down.
 std::string percent(double share);
 
+/// "1.0004", "1.01", "128"
+std::string factor_text(double factor);
+
 }  // namespace attest
