@@ -8,34 +8,95 @@
 
 namespace attest::tiled::ATTEST_TILED_LEVEL {
 
-/// Two vectors of a transposition step: pairs of `step` lanes change places.
-template <class Real, int step, bool upper, int... lane>
-ATTEST_ALWAYS_INLINE Vector<Real> exchange(Vector<Real> a, Vector<Real> b,
-                                           std::integer_sequence<int, lane...>) {
-  constexpr int w = lanes<Real>;
-  return upper ? __builtin_shufflevector(a, b, ((lane & step) ? w + lane : lane + step)...)
-               : __builtin_shufflevector(a, b, ((lane & step) ? w + lane - step : lane)...);
+/// In each 16 bytes: units of a and b by turns, from their lower or upper halves.
+template <class Real, int unit, bool upper, int... lane>
+ATTEST_ALWAYS_INLINE Vector<Real> interleave(Vector<Real> a, Vector<Real> b,
+                                             std::integer_sequence<int, lane...>) {
+  constexpr int w = lanes<Real>, quarter = 16 / sizeof(Real);
+  return __builtin_shufflevector(a, b,
+                                 (lane / unit % 2 * w + lane / quarter * quarter + (upper ? quarter / 2 : 0) +
+                                  lane % quarter / (2 * unit) * unit + lane % unit)...);
 }
 
-template <class Real, int step>
-ATTEST_ALWAYS_INLINE void transpose_step(Vector<Real>* rows) {
-  using Lanes = std::make_integer_sequence<int, lanes<Real>>;
+/// Every other 16 bytes of a, then of b.
+template <class Real, bool odd, int... lane>
+ATTEST_ALWAYS_INLINE Vector<Real> every_other(Vector<Real> a, Vector<Real> b,
+                                              std::integer_sequence<int, lane...>) {
+  constexpr int quarter = 16 / sizeof(Real);
+  return __builtin_shufflevector(a, b, ((lane / quarter * 2 + (odd ? 1 : 0)) * quarter + lane % quarter)...);
+}
+
+/// Transposes `lanes` vectors in registers: squares of 16 bytes, then their places. Every step is one
+/// instruction that needs no table.
+template <class Real>
+ATTEST_ALWAYS_INLINE void transpose(Vector<Real>* rows) {
+  constexpr int w = lanes<Real>, side = 16 / sizeof(Real), squares = w / side;
+  using Lanes = std::make_integer_sequence<int, w>;
+  constexpr Lanes all{};
 #pragma GCC unroll 16
-  for (int i = 0; i < lanes<Real>; ++i) {
-    if (i & step) continue;
-    const Vector<Real> a = rows[i], b = rows[i + step];
-    rows[i] = exchange<Real, step, false>(a, b, Lanes{});
-    rows[i + step] = exchange<Real, step, true>(a, b, Lanes{});
+  for (int i = 0; i < w; i += 2) {
+    const Vector<Real> a = rows[i], b = rows[i + 1];
+    rows[i] = interleave<Real, 1, false>(a, b, all);
+    rows[i + 1] = interleave<Real, 1, true>(a, b, all);
+  }
+  if constexpr (side == 4) {
+#pragma GCC unroll 16
+    for (int i = 0; i < w; i += 4) {
+      const Vector<Real> a = rows[i], b = rows[i + 1], c = rows[i + 2], d = rows[i + 3];
+      rows[i] = interleave<Real, 2, false>(a, c, all);
+      rows[i + 1] = interleave<Real, 2, true>(a, c, all);
+      rows[i + 2] = interleave<Real, 2, false>(b, d, all);
+      rows[i + 3] = interleave<Real, 2, true>(b, d, all);
+    }
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < side && squares > 1; ++i) {
+    Vector<Real>*x = rows + i, *y = x + side;
+    const Vector<Real> even = every_other<Real, false>(*x, *y, all),
+                       odd = every_other<Real, true>(*x, *y, all);
+    if constexpr (squares == 2) {
+      *x = even, *y = odd;
+    } else {
+      Vector<Real>*z = y + side, *last = z + side;
+      const Vector<Real> even_2 = every_other<Real, false>(*z, *last, all),
+                         odd_2 = every_other<Real, true>(*z, *last, all);
+      *x = every_other<Real, false>(even, even_2, all);
+      *y = every_other<Real, false>(odd, odd_2, all);
+      *z = every_other<Real, true>(even, even_2, all);
+      *last = every_other<Real, true>(odd, odd_2, all);
+    }
   }
 }
 
-/// Transposes `lanes` vectors in registers.
+/// The sums of the lanes of each of `lanes` vectors: result[n] is that of rows[n], which are overwritten.
 template <class Real>
-ATTEST_ALWAYS_INLINE void transpose(Vector<Real>* rows) {
-  if constexpr (lanes < Real >> 8) transpose_step<Real, 8>(rows);
-  if constexpr (lanes < Real >> 4) transpose_step<Real, 4>(rows);
-  if constexpr (lanes < Real >> 2) transpose_step<Real, 2>(rows);
-  transpose_step<Real, 1>(rows);
+ATTEST_ALWAYS_INLINE Vector<Real> sums_of_lanes(Vector<Real>* rows) {
+  constexpr int w = lanes<Real>, side = 16 / sizeof(Real);
+  constexpr std::make_integer_sequence<int, w> all{};
+  int left = w;
+#pragma GCC unroll 16
+  for (int i = 0; i < w; i += 2) {
+    rows[i / 2] = interleave<Real, 1, false>(rows[i], rows[i + 1], all) +
+                  interleave<Real, 1, true>(rows[i], rows[i + 1], all);
+  }
+  left /= 2;
+  if constexpr (side == 4) {
+#pragma GCC unroll 16
+    for (int i = 0; i < left; i += 2) {
+      rows[i / 2] = interleave<Real, 2, false>(rows[i], rows[i + 1], all) +
+                    interleave<Real, 2, true>(rows[i], rows[i + 1], all);
+    }
+    left /= 2;
+  }
+#pragma GCC unroll 2
+  for (; left > 1; left /= 2) {
+#pragma GCC unroll 4
+    for (int i = 0; i < left; i += 2) {
+      rows[i / 2] = every_other<Real, false>(rows[i], rows[i + 1], all) +
+                    every_other<Real, true>(rows[i], rows[i + 1], all);
+    }
+  }
+  return rows[0];
 }
 
 /// out[d * out_stride + i] = factor * in(i, d), and 0 for the rows from in.rows up to `padded_rows`, which is
@@ -44,19 +105,16 @@ template <class Real>
 __attribute__((noinline)) void pack_transposed(const Matrix<const Real>& in, Index first_row, Index rows,
                                                Index padded_rows, Real factor, Real* out, Index out_stride) {
   constexpr Index w = lanes<Real>;
+  alignas(vector_bytes) static constexpr Real no_row[w] = {};
   for (Index i = 0; i < padded_rows; i += w) {
     const Index filled = least(w, rows - i);
     Index d = 0;
     for (; in.column_stride == 1 && d + w <= in.columns; d += w) {
       Vector<Real> block[w];
       const Real* source = in.at(first_row + i, d);
-      if (filled == w) {
 #pragma GCC unroll 16
-        for (Index n = 0; n < w; ++n) block[n] = load(source + n * in.row_stride) * factor;
-      } else {
-        for (Index n = 0; n < w; ++n) {
-          block[n] = n < filled ? load(source + n * in.row_stride) * factor : Vector<Real>{};
-        }
+      for (Index n = 0; n < w; ++n) {
+        block[n] = load(n < filled ? source + n * in.row_stride : no_row) * factor;
       }
       transpose<Real>(block);
 #pragma GCC unroll 16
