@@ -4,7 +4,7 @@
 // changed places.
 #pragma once
 
-#include "tiled/arithmetic.hpp"
+#include "tiled/lone_row.hpp"
 
 namespace attest::tiled::ATTEST_TILED_LEVEL {
 
@@ -12,9 +12,15 @@ namespace attest::tiled::ATTEST_TILED_LEVEL {
 /// one panel at a time.
 constexpr Index most_panels = 4;
 
+/// Without the lone row, which goes with the last task.
+template <class Real>
+Index rows_in_panels(const Head<Real>& head) {
+  return head.queries - has_lone_row<Real>(head.queries);
+}
+
 template <class Real>
 RowTiles forward_tiles(const Head<Real>& head) {
-  return row_tasks<Real>(head.queries, most_panels);
+  return row_tasks<Real>(rows_in_panels(head), most_panels);
 }
 
 /// Into how many parts the keys of a row are dealt, so that few rows keep many threads busy (flash decoding):
@@ -33,17 +39,17 @@ Index forward_parts(const Head<Real>& head, Index heads) {
 template <class Real>
 struct ForwardScratch {
   Index rows, o_stride;   // of the largest panel; of a row of o, a multiple of `lanes`
-  Real *q, *o;            // of all panels, one after the other
+  Real *q, *o;            // of all panels and the lone row, one after the other
   Real *s, *factor;       // [longest_tile, rows], [rows]: of one panel
   Real *k_copy, *v_copy;  // of tiles that cannot be read in place
   Real *pv, *share;       // [rows, o_stride], [rows]: for Normalisation::per_step
   Index size;
 
   ForwardScratch(const Head<Real>& head, Index longest_tile, Real* memory)
-      : rows(most_panel_rows<Real>(head.queries)), o_stride(round_up(head.v.columns, lanes<Real>)) {
+      : rows(most_panel_rows<Real>(rows_in_panels(head))), o_stride(round_up(head.v.columns, lanes<Real>)) {
     Pieces<Real> pieces{memory};
-    q = pieces.take(most_panels * head.q.columns * rows);
-    o = pieces.take(most_panels * rows * o_stride);
+    q = pieces.take((most_panels + 1) * head.q.columns * rows);
+    o = pieces.take((most_panels + 1) * rows * o_stride);
     s = pieces.take(longest_tile * rows);
     factor = pieces.take(rows);
     k_copy = pieces.take(longest_tile * head.k.columns);
@@ -63,7 +69,8 @@ Index forward_scratch(const Head<Real>& head) {
 template <class Real>
 struct Panel {
   ScoreTile<Real> tile;
-  Real *q, *o;  // Q^T [D, rows], multiplied by query_factor, and O [rows, o_stride]
+  Real *q, *o;  // Q^T [D, rows], or [D] of a lone row, multiplied by query_factor, and O [rows, o_stride]
+  bool is_lone;
   Vector<Real> m[most_vectors], l[most_vectors];
 };
 
@@ -127,6 +134,7 @@ void add_tile(const Arithmetic& arithmetic, Panel<Real>& panel, Index x, Vector<
 template <class Arithmetic, class Real = typename Arithmetic::Real>
 void attend(const Arithmetic& arithmetic, Normalisation normalisation, Panel<Real>& panel,
             const Rows<Real>& k, const Rows<Real>& v, const ForwardScratch<Real>& own) {
+  if (panel.is_lone) return attend_alone(arithmetic, normalisation, panel, k, v, own);
   const ScoreTile<Real>& tile = panel.tile;
   const bool is_deferred = normalisation == Normalisation::deferred;
   const Index n = tile.stride();
@@ -223,26 +231,33 @@ template <class Arithmetic, class Real = typename Arithmetic::Real>
 void forward(const Arithmetic& arithmetic, const Head<Real>& head, const ForwardHead<Real>& out,
              const RowTask& task, KeyRange range, Real* scratch) {
   const ForwardScratch<Real> own(head, arithmetic.longest_tile, scratch);
-  const RowTiles of_head = row_panels<Real>(head.queries);
-  const Index first_panel = task.first_row / of_head.rows;
-  const Index count =
-      least(task.rows / of_head.rows + (task.rows % of_head.rows != 0), of_head.count - first_panel);
+  const RowTiles of_head = row_panels<Real>(rows_in_panels(head));
+  const Index rows_of_panels = least(task.rows, rows_in_panels(head) - task.first_row);
+  const Index count = least(rows_of_panels / of_head.rows + (rows_of_panels % of_head.rows != 0),
+                            of_head.count - task.first_row / of_head.rows);
+  const bool has_lone = rows_of_panels < task.rows;
   const auto panel_of = [&](Index n) -> Panel<Real> {
-    const Index first = n * of_head.rows;
-    const Index rows_of_panel = n + 1 < count ? of_head.rows : n < count ? task.rows - first : 0;
-    return {{head, task.first_row + first, rows_of_panel, arithmetic.takes_all},
+    const Index first = least(n * of_head.rows, rows_of_panels);
+    const Index rows = n + 1 < count ? of_head.rows : n < count ? rows_of_panels - first : has_lone;
+    return {{head, task.first_row + first, rows, arithmetic.takes_all},
             own.q + n * own.rows * head.q.columns,
             own.o + n * own.rows * own.o_stride,
+            n == count,
             {},
             {}};
   };
-  Panel<Real> panels[most_panels] = {panel_of(0), panel_of(1), panel_of(2), panel_of(3)};
+  Panel<Real> panels[] = {panel_of(0), panel_of(1), panel_of(2), panel_of(3), panel_of(4)};
+  const Index used = count + has_lone;
 
-  for (Index n = 0; n < count; ++n) {
+  for (Index n = 0; n < used; ++n) {
     Panel<Real>& panel = panels[n];
     const Index width = panel.tile.stride();
-    pack_transposed<Real>(head.q, panel.tile.first_row, panel.tile.rows, width, arithmetic.query_factor(head),
-                          panel.q, width);            // 4: load Q_i
+    const Real factor = arithmetic.query_factor(head);
+    if (panel.is_lone) {  // 4: load Q_i
+      for (Index d = 0; d < head.q.columns; ++d) panel.q[d] = *head.q.at(panel.tile.first_row, d) * factor;
+    } else {
+      pack_transposed<Real>(head.q, panel.tile.first_row, panel.tile.rows, width, factor, panel.q, width);
+    }
     for (Index x = 0; x < panel.tile.vectors; ++x) {  // 5: O = 0, l = 0, m = -inf; a sink is a key, too
       panel.m[x] = broadcast(head.sink ? *head.sink * log2_of_e<Real> : -infinity<Real>);
       panel.l[x] = broadcast(head.sink && *head.sink != -infinity<Real> ? Real{1} : Real{0});
@@ -255,13 +270,13 @@ void forward(const Arithmetic& arithmetic, const Head<Real>& head, const Forward
     keys = range.last - j <= arithmetic.longest_tile ? range.last - j : arithmetic.tile;
     const Rows<Real> k = unit_stride_rows<Real>(head.k, j, keys, own.k_copy);  // 7: load K_j, V_j
     const Rows<Real> v = readable_rows<Real>(head.v, j, keys, own.o_stride, own.v_copy);
-    for (Index n = 0; n < count; ++n) {
+    for (Index n = 0; n < used; ++n) {
       panels[n].tile.move_to(j, keys);
       if (!panels[n].tile.is_empty) attend(arithmetic, task.normalisation, panels[n], k, v, own);
     }
   }
 
-  for (Index n = 0; n < count; ++n) {
+  for (Index n = 0; n < used; ++n) {
     write_rows(arithmetic, task.normalisation, panels[n], out, own.o_stride);
   }
 }

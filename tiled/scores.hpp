@@ -10,6 +10,14 @@ namespace attest::tiled::ATTEST_TILED_LEVEL {
 /// Keys in one tile, B_c, so that a tile of V and one of scores share the first-level cache. The last tile
 /// takes a few more rather than leaving a small one.
 constexpr Index key_tile = 96, longest_key_tile = key_tile + key_tile / 4;
+
+/// Is the last row of the forward pass left over by the vectors? It would be one of `lanes` in a panel:
+/// lone_row.hpp turns it round.
+template <class Real>
+constexpr bool has_lone_row(Index queries) {
+  return lanes<Real> >= 8 && queries % lanes<Real> == 1;
+}
+
 /// The panels of rows of a head. All have as many rows, up to the last, which has those that are left: fewer,
 /// or one vector more, because a vector alone is slow.
 template <class Real>
@@ -76,6 +84,10 @@ Real query_factor(const Head<Real>& head) {
   return static_cast<Real>(softcap != 0 ? head.spec.scale / softcap
                                         : head.spec.scale * 1.44269504088896340736);
 }
+
+struct Place {  // of a score in its head
+  Index row, key;
+};
 
 /// Rows of queries [first_row, first_row + rows) against keys [first_key, first_key + keys).
 template <class Real>
@@ -162,7 +174,9 @@ struct ScoreTile {
     const Index n = stride();
     if (is_adjusted(head)) {
       for (Index j = some[x].first; j < some[x].last; ++j) {
-        store(s + j * n + x * w, adjusted(x, j, load(s + j * n + x * w)));
+        store(s + j * n + x * w, adjusted(load(s + j * n + x * w), [&](Index i) {
+                return Place{first_row + least(x * w + i, rows - 1), first_key + j};
+              }));
       }
     }
     if (all[x].first <= some[x].first && some[x].last <= all[x].last) return;
@@ -190,11 +204,12 @@ struct ScoreTile {
     }
   }
 
-  Vector<Real> adjusted(Index x, Index j, Vector<Real> s) const {
+  /// Softcap, ALiBi, bias and mask for the scores of a vector, whose lanes are at places of the head.
+  template <class PlaceOfLane>
+  Vector<Real> adjusted(Vector<Real> s, const PlaceOfLane& place_of) const {
     if (head.spec.softcap != 0) s = tanh<Real>(s) * static_cast<Real>(head.spec.softcap * log2_of_e<double>);
-    const Index key = first_key + j;
     for (Index i = 0; i < w; ++i) {
-      const Index row = first_row + least(x * w + i, rows - 1);
+      const auto [row, key] = place_of(i);
       if (head.alibi_slope) {
         const Index distance = head.first_diagonal + row - key;
         s[i] -= *head.alibi_slope * log2_of_e<Real> * static_cast<Real>(distance < 0 ? -distance : distance);
