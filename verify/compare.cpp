@@ -80,12 +80,11 @@ OutputFindings compare(const Expected& expected) {
       ++measured;
     }
   }
-  found.statistics = statistics(expected);
+  found.statistics = statistics(expected, &found.profile);
   if (const Replay* replay = expected.replay()) {
     found.stored_operands = replay->way;
     found.predicted = share_predicted(expected);
   }
-  found.profile = error_profile(expected);
   const bool stands_out = std::ranges::any_of(found.statistics, &Statistic::exceeds);
   found.verdict = found.beyond == 0 && !stands_out ? Verdict::pass : Verdict::fail;
   found.rms_ratio = measured > 0 ? std::sqrt(squares / static_cast<double>(measured)) : 0;

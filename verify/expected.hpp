@@ -46,6 +46,7 @@ struct Expected {
   // without the output's own store, if these roundings are known. All empty for other outputs.
   std::vector<Replay> replays;
   std::optional<std::size_t> best_replay;
+  double not_replayed = 1;       // upper limit of the share of the roundings that it does not tell
   bool has_all_replays = false;  // a kernel that keeps the contract stores in one of these ways
   bool must_replay = false;      // and this kernel does, as another output shows
   std::vector<double> rest_sigma, rest_systematic;

@@ -198,10 +198,10 @@ std::vector<Statistic> least_misrounded(const Expected& expected) {
 
 }  // namespace
 
-double share_not_replayed(const Expected& expected) {
-  if (!expected.replay()) return 1;
-  const Way way(expected, *expected.replay());
-  return way.samples.empty() ? 1 : way.share.upper();
+void take_replay(Expected& expected, std::size_t n) {
+  expected.best_replay = n;
+  const Way way(expected, expected.replays[n]);
+  expected.not_replayed = way.samples.empty() ? 1 : way.share.upper();
 }
 
 double share_predicted(const Expected& expected) {

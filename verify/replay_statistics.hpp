@@ -16,8 +16,9 @@ namespace attest {
 /// Empty where there is no replay, or where it does not say enough. Derivation: docs/statistics.md, "Replay".
 std::vector<Statistic> replay_statistics(const Expected& expected);
 
-/// Upper limit of the share of the roundings that expected.replay() does not tell; 1 without one.
-double share_not_replayed(const Expected& expected);
+/// Makes replays[n] the best one, and finds which share of the roundings it does not tell. What is dumped and
+/// expected must not change any more.
+void take_replay(Expected& expected, std::size_t n);
 
 /// A replay that tells less than the rest of this is of no use to explanations of errors.
 inline constexpr double most_not_replayed = 0.25;

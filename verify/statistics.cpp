@@ -19,7 +19,7 @@ constexpr Index most_blocks = 32;  // of an ErrorProfile, along rows and along c
 /// What the roundings of stored operands do to the values altogether, where they are known: few distinct
 /// weights are rounded alike everywhere, and do not average out.
 double replayed_gain(const Expected& expected, const std::vector<ErrorSample>& samples) {
-  if (!(share_not_replayed(expected) < most_not_replayed)) return 0;
+  if (!(expected.not_replayed < most_not_replayed)) return 0;
   double gain = 0, total = 0;
   for (const ErrorSample& s : samples) {
     const double shift = expected.replay()->shift[s.at];
@@ -46,22 +46,29 @@ double systematic_gain(const Expected& expected, const std::vector<ErrorSample>&
                    : 0;
 }
 
-}  // namespace
+/// The blocks that elements belong to: ranks of their rows, or columns, among those that take part.
+std::vector<Index> blocks_of(const std::vector<ErrorPlace>& places, Index ErrorPlace::*axis, Index& blocks) {
+  Index end = 0, count = 0;
+  for (const ErrorPlace& place : places) end = std::max(end, place.*axis + 1);
+  std::vector<Index> rank(end, -1), block;
+  for (const ErrorPlace& place : places) rank[place.*axis] = 0;
+  for (Index& r : rank)
+    if (r == 0) r = count++;
+  blocks = std::min(count, most_blocks);
+  block.reserve(places.size());
+  for (const ErrorPlace& place : places) block.push_back(rank[place.*axis] * blocks / count);
+  return block;
+}
 
-ErrorProfile error_profile(const Expected& expected) {
-  std::vector<ErrorPlace> places;
-  const std::vector<ErrorSample> samples = error_samples(expected, places);
-  const auto blocks_of = [&](Index ErrorPlace::*axis) {
-    std::vector<Index> known;
-    for (const ErrorPlace& place : places) known.push_back(place.*axis);
-    std::ranges::sort(known);
-    known.erase(std::unique(known.begin(), known.end()), known.end());
-    const Index count = std::ssize(known), blocks = std::min(count, most_blocks);
+void fill(ErrorProfile& profile, const std::vector<ErrorSample>& samples,
+          const std::vector<ErrorPlace>& places) {
+  const auto by_block = [&](Index ErrorPlace::*axis) {
+    Index blocks = 0;
+    const std::vector<Index> block = blocks_of(places, axis, blocks);
     std::vector<double> square(blocks), elements(blocks), slope(blocks), weight(blocks);
     for (std::size_t n = 0; n < samples.size(); ++n) {
       const ErrorSample& s = samples[n];
-      const Index rank = std::ranges::lower_bound(known, places[n].*axis) - known.begin(),
-                  b = rank * blocks / count;
+      const Index b = block[n];
       square[b] += s.error * s.error / s.predicted();
       elements[b] += 1;
       slope[b] += s.value * s.error / s.predicted();
@@ -73,18 +80,22 @@ ErrorProfile error_profile(const Expected& expected) {
     }
     return std::pair{square, slope};
   };
-  ErrorProfile profile;
-  profile.systematic_gain = systematic_gain(expected, samples);
-  std::tie(profile.spread.rows, profile.gain.rows) = blocks_of(&ErrorPlace::row);
-  std::tie(profile.spread.columns, profile.gain.columns) = blocks_of(&ErrorPlace::column);
-  return profile;
+  std::tie(profile.spread.rows, profile.gain.rows) = by_block(&ErrorPlace::row);
+  std::tie(profile.spread.columns, profile.gain.columns) = by_block(&ErrorPlace::column);
 }
 
-std::vector<Statistic> statistics(const Expected& expected) {
+}  // namespace
+
+std::vector<Statistic> statistics(const Expected& expected, ErrorProfile* profile) {
   std::vector<ErrorPlace> places;
   const std::vector<ErrorSample> samples = error_samples(expected, places);
   if (samples.empty()) return {};
   const Scatter scatter(places);
+  const double could_lean = systematic_gain(expected, samples);
+  if (profile) {
+    profile->systematic_gain = could_lean;
+    fill(*profile, samples, places);
+  }
 
   // Equation (1): squares of errors in units of what is predicted.
   std::vector<double> one(samples.size(), 1.0), square, weight, slope;
@@ -101,7 +112,7 @@ std::vector<Statistic> statistics(const Expected& expected) {
   const double spread_limit = 1 + model_slack + scatter.of(one, square, spread);
   std::vector<Statistic> all = {{"spread", std::sqrt(spread), std::sqrt(spread_limit)}};
   if (has_values) {
-    all.push_back({"gain", gain, systematic_gain(expected, samples) + scatter.of(weight, slope, gain)});
+    all.push_back({"gain", gain, could_lean + scatter.of(weight, slope, gain)});
   }
   for (Statistic& x : replay_statistics(expected)) all.push_back(std::move(x));
   return all;

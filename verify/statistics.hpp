@@ -31,11 +31,10 @@ struct ErrorProfile {
 /// gain: by which factor, less 1, the values are too large.
 /// unreplayed, replayed spread, misrounded: see replay_statistics.
 /// Empty where fewer than half of the elements have a predicted spread, or too few of them are independent.
-std::vector<Statistic> statistics(const Expected& expected);
+/// `profile`, if given, is filled, too.
+std::vector<Statistic> statistics(const Expected& expected, ErrorProfile* profile = nullptr);
 
 /// sigma^2 is a model: real and emulated kernels that keep their contract stay below (docs/statistics.md).
 inline constexpr double model_slack = 0.15;
-/// Empty where statistics() is.
-ErrorProfile error_profile(const Expected& expected);
 
 }  // namespace attest

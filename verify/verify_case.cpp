@@ -2,6 +2,8 @@
 #include "verify/verify_case.hpp"
 
 #include <algorithm>
+#include <exception>
+#include <functional>
 #include <iterator>
 
 #include "verify/axes.hpp"
@@ -33,6 +35,21 @@ Picture picture_of(const Op& op, const Case& c, const Expected& expected) {
   return maker.take();
 }
 
+/// On as many threads as there are. Throws what the first of those that failed threw.
+void run_together(const std::vector<std::function<void()>>& tasks) {
+  std::vector<std::exception_ptr> failures(tasks.size());
+#pragma omp parallel for schedule(dynamic, 1)
+  for (std::size_t n = 0; n < tasks.size(); ++n) {
+    try {
+      tasks[n]();
+    } catch (...) {
+      failures[n] = std::current_exception();
+    }
+  }
+  for (const std::exception_ptr& failure : failures)
+    if (failure) std::rethrow_exception(failure);
+}
+
 }  // namespace
 
 CaseFindings verify_case(const Case& c, Progress& progress, const Wanted& wanted) {
@@ -43,25 +60,32 @@ CaseFindings verify_case(const Op& op, const Case& c, Progress& progress, const 
   check_ports(op, c);
   const std::unique_ptr<Problem> problem = op.read(c);
   const std::vector<Expected> expected = problem->expect([&](double done) { progress.advance(done); });
-  if (wanted.diagnosis) problem->recheck(expected);
 
   CaseFindings findings;
   findings.file = c.file;
   findings.name = c.name;
   findings.op = c.op;
   findings.about = c.about;
-  if (wanted.diagnosis) findings.inputs = digest_of(c).text();
   findings.contract = problem->contract();
   findings.settled = problem->contract_keys().settled();
   findings.remarks = problem->remarks();
-  for (const Expected& e : expected) {
-    findings.outputs.push_back(compare(e));
-    OutputFindings& found = findings.outputs.back();
-    if (wanted.diagnosis) found.where = place_of_failures(op, c, e);
-    if (wanted.pictures) found.picture = picture_of(op, c, e);
-    if (wanted.regions) found.regions = spread_by_region(op, output_axes(op, c, e.output), e);
+
+  std::vector<Decoy> answers;
+  std::vector<std::function<void()>> tasks = {[&] { answers = problem->decoys(expected); }};
+  if (wanted.diagnosis) {
+    tasks.push_back([&] { problem->recheck(expected); });
+    tasks.push_back([&] { findings.inputs = digest_of(c).text(); });
   }
-  std::vector<Decoy> answers = problem->decoys(expected);
+  findings.outputs.resize(expected.size());
+  for (std::size_t n = 0; n < expected.size(); ++n) {
+    tasks.push_back([&, &e = expected[n], &found = findings.outputs[n]] {
+      found = compare(e);
+      if (wanted.diagnosis) found.where = place_of_failures(op, c, e);
+      if (wanted.pictures) found.picture = picture_of(op, c, e);
+      if (wanted.regions) found.regions = spread_by_region(op, output_axes(op, c, e.output), e);
+    });
+  }
+  run_together(tasks);
   judge(findings, expected, answers);
   if (wanted.diagnosis && findings.verdict == Verdict::fail) {
     std::ranges::move(problem->alternatives(expected), std::back_inserter(answers));

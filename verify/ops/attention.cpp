@@ -187,7 +187,7 @@ void AttentionProblem::collect_saved(std::vector<Expected>& all) {
 // In the order of Factor::predicted.
 void AttentionProblem::expect_replays(std::vector<Expected>& all) const {
   if (!bounds::Arithmetic(contract_).p_is_rounded) return;
-  const bool stores_weights = weight_store_ && share_not_replayed(*find(all, "o")) < most_not_replayed;
+  const bool stores_weights = weight_store_ && find(all, "o")->not_replayed < most_not_replayed;
   for (Expected& e : all) {
     std::vector<std::string> ways;
     if (e.output == "dv") ways = {"P rounded"};
@@ -231,6 +231,7 @@ void AttentionProblem::expect_gradients(std::vector<Expected>& all, const Progre
     score_count += s.in.q_heads() * s.queries * s.in.keys();
     progress(0.3 + 0.7 * static_cast<double>(n + 1) / static_cast<double>(attention_.sequences.size()));
   }
+#pragma omp parallel for schedule(dynamic, 1)
   for (Expected& e : all) {
     if (e.output != "o") choose_replay(e);
   }

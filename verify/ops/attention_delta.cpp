@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 
 #include "ref/attention.hpp"
 #include "verify/bounds/arithmetic.hpp"
@@ -74,6 +75,11 @@ class Misfits {
     }
   }
 
+  void add(const Misfits& other) {
+    for (std::size_t way = 0; way < ways; ++way) of_way_[way] += other.of_way_[way];
+    of_none_ += other.of_none_;
+  }
+
   enum class Best { none, after_store, before_store };
   Best best() const {
     const auto way = std::ranges::min_element(of_way_) - of_way_.begin();
@@ -99,7 +105,7 @@ void find_deltas(const AttentionCase& attention, const Contract& contract, const
                  const Tensor* dq, std::vector<SavedForBackward>& saved) {
   if (!dq || !bounds::Arithmetic(contract).p_is_rounded) return;
   if (attention.spec.softcap != 0 || attention.spec.scale == 0) return;
-  const Replay* replay = share_not_replayed(o) < most_not_replayed ? o.replay() : nullptr;
+  const Replay* replay = o.not_replayed < most_not_replayed ? o.replay() : nullptr;
   Index rows = 0, n = 0;
   for (const Sequence& s : attention.sequences) rows += s.in.q_heads() * s.queries;
   const Index step = std::max<Index>(1, rows / rows_to_choose_from);
@@ -113,10 +119,16 @@ void find_deltas(const AttentionCase& attention, const Contract& contract, const
     }
   };
 
-  Misfits misfits(attention, contract, *dq);
+  std::vector<std::function<void(Misfits&)>> chosen;
   for_rows([&](const Sequence& s, const SavedForBackward& of, Index h, Index i, double before) {
-    if (n++ % step == 0 && std::isfinite(before)) misfits.add(s, of, h, i, before);
+    if (n++ % step == 0 && std::isfinite(before))
+      chosen.push_back([&s, &of, h, i, before](Misfits& misfits) { misfits.add(s, of, h, i, before); });
   });
+  std::vector<Misfits> of_rows(chosen.size(), Misfits(attention, contract, *dq));
+#pragma omp parallel for schedule(dynamic, 1)
+  for (std::size_t row = 0; row < chosen.size(); ++row) chosen[row](of_rows[row]);
+  Misfits misfits(attention, contract, *dq);
+  for (const Misfits& of_row : of_rows) misfits.add(of_row);
   const Misfits::Best best = misfits.best();
   // Without a replay of o it is not known well enough what it was before its store.
   if (best == Misfits::Best::none || (best == Misfits::Best::before_store && !replay)) return;

@@ -10,6 +10,7 @@
 #include "ref/attention.hpp"
 #include "verify/bounds/lanes.hpp"
 #include "verify/bounds/storage_grid.hpp"
+#include "verify/replay_statistics.hpp"
 
 namespace attest {
 namespace {
@@ -187,19 +188,29 @@ std::optional<WeightStore> best_way(const Rows& of_case, const Expected& o, std:
                                     std::vector<WeightStore> ways) {
   std::vector<double> misfits(ways.size());
   double misfit_of_none = 0;
-  constexpr std::size_t parts = 8;
-  for (std::size_t part = 0; part < parts; ++part) {
+  constexpr Index parts = 8;
+  for (Index part = 0; part < parts; ++part) {
     // Far apart: those at the top of a triangle have too few keys to tell tiles from each other.
-    for (std::size_t n = part; n < rows.size(); n += parts) {
-      Row& row = rows[n];
+    const Index count = (std::ssize(rows) - part + parts - 1) / parts;
+    std::vector<std::vector<double>> of_rows(count);  // of each way, then of none
+#pragma omp parallel for schedule(dynamic, 1)
+    for (Index n = 0; n < count; ++n) {
+      Row& row = rows[part + n * parts];
       of_case.fill(row);
       if (row.lse == -infinity) continue;
       const std::vector<std::vector<double>> shifts = of_case.shifts(row, ways);
+      std::vector<double>& sums = of_rows[n];
+      sums.resize(ways.size() + 1);
       for (Index e = 0; e < std::ssize(row.o); ++e) {
         const Index at = of_case.at(row, e);
-        misfit_of_none += misfit(o, at, 0);
-        for (std::size_t k = 0; k < ways.size(); ++k) misfits[k] += misfit(o, at, shifts[k][e]);
+        for (std::size_t k = 0; k < ways.size(); ++k) sums[k] += misfit(o, at, shifts[k][e]);
+        sums.back() += misfit(o, at, 0);
       }
+    }
+    for (const std::vector<double>& sums : of_rows) {  // in their order, for the same bits with any threads
+      if (sums.empty()) continue;
+      for (std::size_t k = 0; k < ways.size(); ++k) misfits[k] += sums[k];
+      misfit_of_none += sums.back();
     }
     std::vector<double> ascending = misfits;
     std::ranges::sort(ascending);
@@ -307,7 +318,7 @@ std::optional<WeightStore> replay_weights(const AttentionCase& attention, const 
     for (Index e = 0; e < static_cast<Index>(shift.size()); ++e) replay.shift[of_case.at(row, e)] = shift[e];
   }
   o.replays.push_back(std::move(replay));
-  o.best_replay = 0;
+  take_replay(o, 0);
   return best;
 }
 
@@ -322,10 +333,12 @@ void choose_replay(Expected& expected) {
     return sum;
   };
   double least = misfit_of(nullptr);
+  std::optional<std::size_t> best;
   for (std::size_t n = 0; n < expected.replays.size(); ++n) {
     const double sum = misfit_of(&expected.replays[n]);
-    if (sum < least) least = sum, expected.best_replay = n;
+    if (sum < least) least = sum, best = n;
   }
+  if (best) take_replay(expected, *best);
 }
 
 }  // namespace attest
