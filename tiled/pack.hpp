@@ -115,6 +115,7 @@ __attribute__((noinline)) void pack_transposed(const Matrix<const Real>& in, Ind
 #pragma GCC unroll 16
       for (Index n = 0; n < w; ++n) {
         block[n] = load(n < filled ? source + n * in.row_stride : no_row) * factor;
+        __builtin_prefetch(source + (n + w) * in.row_stride);  // for the rows that follow
       }
       transpose<Real>(block);
 #pragma GCC unroll 16
