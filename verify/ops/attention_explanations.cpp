@@ -110,13 +110,14 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
     const auto e = std::ranges::find(expected, output, &Expected::output);
     return e != expected.end() && has_failed(*e);
   };
+  const bool o_fails = fails("o"), lse_fails = fails("lse");
   add(narrow_stores(expected));
   for (const Expected& e : expected) {
     const bool has_rows = e.output == "o" || e.output == "dq" || e.output == "dk" || e.output == "dv";
     if (has_rows && has_wrong_elements(e)) add(misplaced_rows(attention, e));
   }
   std::vector<AttentionRow> rows;
-  if (fails("o") || fails("lse")) {
+  if (o_fails || lse_fails) {
     rows = sampled_rows(attention, expected, store, WhichRows::wrong);
     add(wrong_keys(rows));
     // A fault that is everywhere may push few rows, and those by chance, beyond their bounds.
@@ -130,8 +131,8 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
   }
   std::erase_if(all, [](const DiagnosisEntry& x) { return x.confidence < least_confidence; });
   if (all.empty()) {
-    all = fails("o") || fails("lse") ? unknown_noise(rows, fails("o"), fails("lse"))
-                                     : unknown_noise_of_gradients(expected);
+    all =
+        o_fails || lse_fails ? unknown_noise(rows, o_fails, lse_fails) : unknown_noise_of_gradients(expected);
   }
   std::ranges::stable_sort(all, std::greater{}, &DiagnosisEntry::confidence);
   return all;

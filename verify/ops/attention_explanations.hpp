@@ -37,18 +37,19 @@ inline constexpr double preference_for_constants = 0.9, least_explained_if_fitte
 /// A fault has to explain so much more than one that is simpler.
 inline constexpr double least_gain = 0.03;
 
-/// The candidate, with the name of its fault, that explains most of the errors; of those as good, the first.
+/// Of independent candidates the one, with the name of its fault, that explains most of the errors; of those
+/// as good, the first.
 template <class Candidate, class Explained>
 std::vector<DiagnosisEntry> likeliest(const std::vector<Candidate>& candidates, const Explained& explained) {
-  const Candidate* best = nullptr;
-  double most = 0;
-  for (const Candidate& candidate : candidates) {
-    const double share = explained(candidate);
-    if (best && share <= most + least_gain) continue;
-    best = &candidate, most = share;
-  }
-  if (!best) return {};
-  return {{best->fault, most,
+  if (candidates.empty()) return {};
+  std::vector<double> shares(candidates.size());
+#pragma omp parallel for schedule(dynamic, 1)
+  for (std::size_t n = 0; n < candidates.size(); ++n) shares[n] = explained(candidates[n]);
+  std::size_t best = 0;
+  for (std::size_t n = 1; n < candidates.size(); ++n)
+    if (shares[n] > shares[best] + least_gain) best = n;
+  const double most = shares[best];
+  return {{candidates[best].fault, most,
            "a kernel that does so would make " + percent(most) +
                " of the errors beyond what the contract explains"}};
 }

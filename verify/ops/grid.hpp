@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <functional>
 
 namespace attest {
@@ -18,7 +20,13 @@ struct Grid {
     return (cuts_off ? std::trunc(x / step) : std::nearbyint(x / step)) * step;
   }
   /// Of numbers near x, which is not 0.
-  double spacing(double x) const { return std::ldexp(1.0, std::max(std::ilogb(x), emin) - precision + 1); }
+  double spacing(double x) const {
+    constexpr int fraction_bits = 52, bias = 1023;
+    const int exponent =
+        static_cast<int>(std::bit_cast<std::uint64_t>(x) >> fraction_bits & 0x7ff) - bias;  // of normal x
+    const int step = std::max(exponent, emin) - precision + 1;
+    return std::bit_cast<double>(static_cast<std::uint64_t>(step + bias) << fraction_bits);
+  }
 };
 
 inline constexpr Grid tf32{"tf32", 11, -126};
