@@ -29,6 +29,11 @@ def visible(rows, columns, Sq, Sk, shift):
 
 
 @triton.jit
+def rounded(x, dtype: tl.constexpr):
+    return x.to(dtype).to(tl.float32)
+
+
+@triton.jit
 def cut_off(x, dtype: tl.constexpr):
     """To the bits of the type, towards 0."""
     if dtype == tl.float16:
@@ -77,9 +82,9 @@ def forward(q_in, k_in, v_in, o_out, lse_out, Sq, Sk, Hq, Hkv, scale,
         v = load_rows(v_in, kv, at, Sk, D)
         s = tl.dot(q, tl.trans(k))
         if DO == "scores in float16":
-            s = s.to(tl.float16).to(tl.float32)
+            s = rounded(s, tl.float16)
         if DO == "scores in bfloat16":
-            s = s.to(tl.bfloat16).to(tl.float32)
+            s = rounded(s, tl.bfloat16)
         seen = visible(rows, columns, Sq, Sk, 0)
         if DO == "causal off by one":
             seen = visible(rows, columns, Sq, Sk, 1)
@@ -104,11 +109,11 @@ def forward(q_in, k_in, v_in, o_out, lse_out, Sq, Sk, Hq, Hkv, scale,
         if DO == "exp off by 1e-4":
             p = p * (1 + 0.0001 * tl.cos(8 * p))
         if DO == "p in e5m2":
-            p = p.to(tl.float8e5).to(tl.float32)
+            p = rounded(p, tl.float8e5)
         if DO == "p in e4m3":
-            p = p.to(tl.float8e4nv).to(tl.float32)
+            p = rounded(p, tl.float8e4nv)
         if DO == "p in bfloat16":
-            p = p.to(tl.bfloat16).to(tl.float32)
+            p = rounded(p, tl.bfloat16)
         if DO == "p cut off":
             p = cut_off(p, dtype)
         is_hit = (n == 1) & (block == 1)
@@ -123,21 +128,21 @@ def forward(q_in, k_in, v_in, o_out, lse_out, Sq, Sk, Hq, Hkv, scale,
             kept_of_sum = tl.where(m == float("-inf"), 0.0, 1.0)
         l = l * kept_of_sum + tl.sum(p, 1)
         if DO == "row sum in bfloat16":
-            l = l.to(tl.bfloat16).to(tl.float32)
+            l = rounded(l, tl.bfloat16)
         if DO == "row sum in float16":
-            l = l.to(tl.float16).to(tl.float32)
+            l = rounded(l, tl.float16)
         p = p.to(dtype)
         if DO == "pv sum of a tile in float16":
-            acc = acc * kept[:, None] + tl.dot(p, v).to(tl.float16).to(tl.float32)
+            acc = acc * kept[:, None] + rounded(tl.dot(p, v), tl.float16)
         elif DO == "pv accumulator in float16":
             acc = acc * kept[:, None] + tl.dot(p.to(tl.float16), v.to(tl.float16), out_dtype=tl.float16).to(tl.float32)
         else:
             acc = acc * kept[:, None]
             acc = tl.dot(p, v, acc)
         if DO == "running o in float16":
-            acc = acc.to(tl.float16).to(tl.float32)
+            acc = rounded(acc, tl.float16)
         if DO == "running o in bfloat16":
-            acc = acc.to(tl.bfloat16).to(tl.float32)
+            acc = rounded(acc, tl.bfloat16)
         m = grown
     safe_l = tl.where(l == 0, 1.0, l)
     o = acc / safe_l[:, None]
@@ -151,9 +156,9 @@ def forward(q_in, k_in, v_in, o_out, lse_out, Sq, Sk, Hq, Hkv, scale,
     if DO == "o cut off":
         o = cut_off(o, dtype)
     if DO == "o through bfloat16":
-        o = o.to(tl.bfloat16).to(tl.float32)
+        o = rounded(o, tl.bfloat16)
     if DO == "o through float16":
-        o = o.to(tl.float16).to(tl.float32)
+        o = rounded(o, tl.float16)
     store_rows(o_out, h, rows, Sq, written, o, D)
     lse = m * unit / LOG2E + tl.log(safe_l)
     if DO == "lse in base 2":
@@ -161,7 +166,7 @@ def forward(q_in, k_in, v_in, o_out, lse_out, Sq, Sk, Hq, Hkv, scale,
     if DO == "lse without the maximum":
         lse = tl.log(safe_l)
     if DO == "lse through bfloat16":
-        lse = lse.to(tl.bfloat16).to(tl.float32)
+        lse = rounded(lse, tl.bfloat16)
     tl.store(lse_out + h * Sq + rows, lse, mask=rows < Sq)
 
 
@@ -177,19 +182,19 @@ def weights_and_ds(q, k, v, do, lse, delta, rows, columns, Sq, Sk, scale,
     if DO == "lse of base 2":
         p = tl.exp2(s * scale * LOG2E - lse[:, None])
     elif DO == "lse in bfloat16, backward":
-        p = tl.exp2(s * scale * LOG2E - lse.to(tl.bfloat16).to(tl.float32)[:, None] * LOG2E)
+        p = tl.exp2(s * scale * LOG2E - rounded(lse, tl.bfloat16)[:, None] * LOG2E)
     else:
         p = tl.exp2(s * scale * LOG2E - lse[:, None] * LOG2E)
     p = tl.where(seen, p, 0.0)
     dp = tl.dot(do, tl.trans(v))
     if DO == "dp in float16":
-        dp = dp.to(tl.float16).to(tl.float32)
+        dp = rounded(dp, tl.float16)
     if DO == "dp in bfloat16":
-        dp = dp.to(tl.bfloat16).to(tl.float32)
+        dp = rounded(dp, tl.bfloat16)
     if DO == "delta missing":
         ds = p * dp
     elif DO == "delta in bfloat16":
-        ds = p * (dp - delta.to(tl.bfloat16).to(tl.float32)[:, None])
+        ds = p * (dp - rounded(delta, tl.bfloat16)[:, None])
     elif DO == "correct, ds from stored p":
         ds = p.to(q.dtype).to(tl.float32) * (dp - delta[:, None])
     else:
@@ -199,11 +204,11 @@ def weights_and_ds(q, k, v, do, lse, delta, rows, columns, Sq, Sk, scale,
     if DO == "ds times 1.01":
         ds = ds * 1.01
     if DO == "ds in e5m2":
-        ds = ds.to(tl.float8e5).to(tl.float32)
+        ds = rounded(ds, tl.float8e5)
     if DO == "ds in bfloat16":
-        ds = ds.to(tl.bfloat16).to(tl.float32)
+        ds = rounded(ds, tl.bfloat16)
     if DO == "p of dv in e4m3":
-        p = p.to(tl.float8e4nv).to(tl.float32)
+        p = rounded(p, tl.float8e4nv)
     return p, ds
 
 
@@ -237,11 +242,11 @@ def backward_keys(q_in, k_in, v_in, do_in, lse_in, delta_in, dk_out, dv_out, Sq,
             dv += tl.dot(tl.trans(p.to(dtype)), do)
             dk += tl.dot(tl.trans(ds.to(dtype)), q)
             if DO == "dk and dv sums in float16":
-                dk = dk.to(tl.float16).to(tl.float32)
-                dv = dv.to(tl.float16).to(tl.float32)
+                dk = rounded(dk, tl.float16)
+                dv = rounded(dv, tl.float16)
             if DO == "dk and dv sums in bfloat16":
-                dk = dk.to(tl.bfloat16).to(tl.float32)
-                dv = dv.to(tl.bfloat16).to(tl.float32)
+                dk = rounded(dk, tl.bfloat16)
+                dv = rounded(dv, tl.bfloat16)
     if DO != "correct, ds scaled" and DO != "dk without the scale":
         dk = dk * scale
     store_rows(dk_out, kv, columns, Sk, Sk, dk, D)
@@ -271,9 +276,9 @@ def backward_queries(q_in, k_in, v_in, do_in, lse_in, delta_in, dq_out, Sq, Sk, 
             ds = tl.where(n == 1, 2 * ds, ds)
         dq += tl.dot(ds.to(dtype), k)
         if DO == "dq sum in float16":
-            dq = dq.to(tl.float16).to(tl.float32)
+            dq = rounded(dq, tl.float16)
         if DO == "dq in memory in bfloat16":
-            dq = dq.to(tl.bfloat16).to(tl.float32)
+            dq = rounded(dq, tl.bfloat16)
     if DO == "dq scaled twice":
         dq = dq * scale
     if DO != "correct, ds scaled":
