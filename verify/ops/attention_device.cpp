@@ -54,8 +54,7 @@ std::vector<double> scores(const AttentionDevice& device, const AttentionRow& ro
 /// Adds what keys contribute to P.V that the row may not see, and returns their weight.
 double add_hidden_keys(const AttentionDevice& device, const AttentionRow& row, double m,
                        std::vector<double>& o) {
-  const Index tile = device.hidden_tile, first = row.key.front() / tile * tile;
-  const Index last = std::min((row.key.back() / tile + 1) * tile, row.in->keys());
+  const auto [first, last] = keys_in_tiles(row, device.hidden_tile);
   const double weight = std::exp(device.hidden_score - m);
   double sum = 0;
   auto next = row.key.begin();
@@ -119,6 +118,10 @@ Answer run(const AttentionDevice& device, const AttentionRow& row) {
 }
 
 }  // namespace
+
+std::pair<Index, Index> keys_in_tiles(const AttentionRow& row, Index tile) {
+  return {row.key.front() / tile * tile, std::min((row.key.back() / tile + 1) * tile, row.in->keys())};
+}
 
 Fits fits(const AttentionDevice& device, std::span<const AttentionRow> rows) {
   Fits total;

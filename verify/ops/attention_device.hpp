@@ -4,6 +4,7 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "verify/ops/attention_explanations.hpp"
@@ -42,6 +43,9 @@ struct Fits {
   Fit o, lse;
 };
 Fits fits(const AttentionDevice& device, std::span<const AttentionRow> rows);
+
+/// First and behind the last of all keys in the tiles that hold one which the row may see.
+std::pair<Index, Index> keys_in_tiles(const AttentionRow& row, Index tile);
 
 /// Part of the arithmetic in a narrower format than the contract has it.
 std::vector<AttentionDevice> narrow_devices(const Contract& contract, DType element);

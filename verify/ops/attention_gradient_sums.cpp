@@ -146,11 +146,11 @@ class Terms {
     factors.push_back(f);
   }
 
-  void add_row(WeightedSum sum, std::vector<GradientFactors> factors) {
+  void add_row(WeightedSum sum, std::vector<GradientFactors> factors, Index places_of_head) {
+    sums_.places_of_head = std::max(sums_.places_of_head, places_of_head);
     sums_.rows.push_back(std::move(sum));
     sums_.factors.push_back(std::move(factors));
   }
-  void set_places_of_head(Index places) { sums_.places_of_head = std::max(sums_.places_of_head, places); }
   GradientSums take() { return std::move(sums_); }
 
  private:
@@ -196,8 +196,7 @@ GradientSums wrong_query_sums(const AttentionCase& attention, std::span<const Sa
     for (Index j = 0; j < in.keys(); ++j) terms.add(j, j, &in.k(in.kv_head(at.h), j, 0), at.sum, factors);
     at.sum.step = in.k.stride(2);
     at.sum.places = in.keys();
-    terms.set_places_of_head(in.keys());
-    terms.add_row(std::move(at.sum), std::move(factors));
+    terms.add_row(std::move(at.sum), std::move(factors), in.keys());
   }
   return terms.take();
 }
@@ -244,8 +243,7 @@ GradientSums wrong_key_sums(const AttentionCase& attention, std::span<const Save
   for (std::size_t n = 0; n < places.size(); ++n) {
     places[n].sum.step = vectors.stride(2);
     places[n].sum.places = group * in.queries();
-    terms.set_places_of_head(in.queries());
-    terms.add_row(std::move(places[n].sum), std::move(factors[n]));
+    terms.add_row(std::move(places[n].sum), std::move(factors[n]), in.queries());
   }
   return terms.take();
 }

@@ -36,8 +36,7 @@ double factor_of_o(std::span<const AttentionRow> rows) {
 /// The score by which the keys of a row that it may not see would add up to the lse that it has; NaN if none
 /// would.
 double hidden_score(const AttentionRow& row, Index tile) {
-  const Index first = row.key.front() / tile * tile;
-  const Index last = std::min((row.key.back() / tile + 1) * tile, row.in->keys());
+  const auto [first, last] = keys_in_tiles(row, tile);
   const double hidden = static_cast<double>(last - first - row.count());
   return row.has_lse && hidden > 0 ? row.lse + std::log(std::expm1(row.got_lse - row.lse) / hidden)
                                    : std::numeric_limits<double>::quiet_NaN();
