@@ -40,11 +40,15 @@ ATTEST_ALWAYS_INLINE void for_row(Index width, const Whole& whole, const Part& p
 }
 
 template <class Real>
-ATTEST_ALWAYS_INLINE Real sum_of_squares(const Real* x, Index width) {
+ATTEST_ALWAYS_INLINE Real sum_of_squares(const Real* x, const Real* next, Index width) {
   ChainedSum<Real> sum{};
   const auto add = [&](int c, Vector<Real> v) ATTEST_INLINE_LAMBDA { sum.sums[c] += v * v; };
   for_row<Real>(
-      width, [&](int c, Index j) ATTEST_INLINE_LAMBDA { add(c, load(x + j)); },
+      width,
+      [&](int c, Index j) ATTEST_INLINE_LAMBDA {
+        add(c, load(x + j));
+        if (c % 2 == 0) prefetch(next + j);
+      },
       [&](Index j, Index count) ATTEST_INLINE_LAMBDA { add(0, load_part(x + j, count)); });
   return sum.total();
 }
@@ -53,17 +57,17 @@ template <class Real, bool streams>
 void rms_norm_forward_rows(const RmsNormRows<Real>& in, Index first, Index last) {
   for (Index i = first; i < last; ++i) {
     const Real* const x = in.x.at(i);
-    const double mean_square = sum_of_squares(x, in.width) / static_cast<double>(in.width);
+    const Real* const next = in.x.at(i + 1 < in.rows ? i + 1 : i);
+    const double mean_square = sum_of_squares(x, next, in.width) / static_cast<double>(in.width);
     const Real rstd = static_cast<Real>(1 / __builtin_sqrt(mean_square + in.eps));
     if (in.rstd.data) *in.rstd.at(i) = rstd;
     if (!in.y.data) continue;
     Real* const y = in.y.at(i);
-    const Real* const next = in.x.at(i + 1 < in.rows ? i + 1 : i);
     for_row<Real>(
         in.width,
-        [&](int, Index j) ATTEST_INLINE_LAMBDA {
+        [&](int c, Index j) ATTEST_INLINE_LAMBDA {
           put<streams>(y + j, load(x + j) * rstd * load(in.gain + j));
-          prefetch(next + j);
+          if (c % 2 != 0) prefetch(next + j);
         },
         [&](Index j, Index count) ATTEST_INLINE_LAMBDA {
           store_part(y + j, load_part(x + j, count) * rstd * load_part(in.gain + j, count), count);
@@ -87,6 +91,8 @@ void rms_norm_backward_rows(const RmsNormGradientRows<Real>& in, Index first, In
   for (Index j = 0; j < in.width; ++j) dweight[j] = 0;
   for (Index i = first; i < last; ++i) {
     const Real *const x = in.x.at(i), *const dy = in.dy.at(i), *const gain = in.gain;
+    const Index next = i + 1 < in.rows ? i + 1 : i;
+    const Real *const next_x = in.x.at(next), *const next_dy = in.dy.at(next);
     const Real rstd = *in.rstd.at(i);
     ChainedSum<Real> sum{};
     for_row<Real>(
@@ -95,6 +101,7 @@ void rms_norm_backward_rows(const RmsNormGradientRows<Real>& in, Index first, In
           const Vector<Real> t = load(dy + j) * load(x + j);
           sum.sums[c] += load(gain + j) * t;
           store(dweight + j, load(dweight + j) + rstd * t);
+          prefetch(next_x + j);
         },
         [&](Index j, Index count) ATTEST_INLINE_LAMBDA {
           const Vector<Real> t = load_part(dy + j, count) * load_part(x + j, count);
@@ -105,13 +112,10 @@ void rms_norm_backward_rows(const RmsNormGradientRows<Real>& in, Index first, In
     const double twice = rstd;
     const Real factor = static_cast<Real>(twice * twice * (sum.total() / static_cast<double>(in.width)));
     Real* const dx = in.dx.at(i);
-    const Index next = i + 1 < in.rows ? i + 1 : i;
-    const Real *const next_x = in.x.at(next), *const next_dy = in.dy.at(next);
     for_row<Real>(
         in.width,
         [&](int, Index j) ATTEST_INLINE_LAMBDA {
           put<streams>(dx + j, rstd * (load(gain + j) * load(dy + j) - load(x + j) * factor));
-          prefetch(next_x + j);
           prefetch(next_dy + j);
         },
         [&](Index j, Index count) ATTEST_INLINE_LAMBDA {

@@ -57,7 +57,7 @@ ATTEST_ALWAYS_INLINE bool is_whole_vectors(Index count) {
 /// The line of the caches that x lies in, which may be any address.
 template <class Real>
 ATTEST_ALWAYS_INLINE void prefetch(const Real* x) {
-  __builtin_prefetch(x);
+  __builtin_prefetch(x, 0, 2);
 }
 
 }  // namespace attest::tiled::ATTEST_TILED_LEVEL
