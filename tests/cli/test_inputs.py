@@ -1,6 +1,7 @@
 # Inputs from recipes: kernels in numpy run on them, attest judges; files are whole, and never replaced unasked.
 import functools
 import json
+import math
 import os
 import re
 import unittest
@@ -73,6 +74,41 @@ def rope(spec, x, cos=None, sin=None, fault=None):
     a, b, cos, sin = wide(x[..., :half]), wide(x[..., half:]), wide(cos), wide(sin)
     return dict(y=np.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x.dtype))
 
+
+def sigmoid_of(x):
+    return np.where(x < 0, np.exp(-np.abs(x)), 1) / (1 + np.exp(-np.abs(x)))
+
+
+def activation(op):
+    """In float64: y, and dx if there is a dy."""
+
+    def kernel(spec, x, dy=None, fault=None):
+        z = x.astype(np.float64)
+        form = {"gelu": spec.get("approximate", "none")}.get(op, op)
+        if form == "none":
+            gate = np.vectorize(math.erfc)(-z / math.sqrt(2)) / 2
+            slope = np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+        else:
+            a, inner = z, 1
+            if form == "tanh":
+                c = 2 * math.sqrt(2 / math.pi)
+                a, inner = c * (z + 0.044715 * z ** 3), c * (1 + 3 * 0.044715 * z * z)
+            if form == "quick":
+                a, inner = 1.702 * z, 1.702
+            gate = sigmoid_of(a)
+            slope = gate * sigmoid_of(-a) * inner
+        y, f = (gate, slope) if op == "sigmoid" else (z * gate, gate + z * slope)
+        if fault == "hard":
+            y = np.clip(z / 6 + 0.5, 0, 1) * (1 if op == "sigmoid" else z)
+        if fault == "slope":
+            f = gate
+        return dict(y=y.astype(x.dtype)) if dy is None else dict(y=y.astype(x.dtype), dx=(dy * f).astype(x.dtype))
+
+    return kernel
+
+
+# Kernels of suites, faults, and whether only gradients have them.
+SUITES = {op: (activation(op), {"hard": False, "slope": True}) for op in ("gelu", "silu", "sigmoid")}
 
 # Kernel, options, faults.
 OPS = {
@@ -175,7 +211,8 @@ class Inputs(make_dump.ProgramTest):
                 (["attention", "--recipe", "exact", "--with", "sink"], "would not be a row of v"),
                 (["--suite", "attention", "--recipe", "normal"], "the suite's own"),
                 (["--suite", "attention", "--case", "nothing*"], "there are: causal."),
-                (["--suite", "gelu"], "no suite was measured")):
+                (["--suite", "gelu", "--case", "nothing*"], "there are: plain.normal, plain.large, tanh."),
+                (["--suite", "layer_norm_qkv"], "no suite was measured")):
             self.assertIn(said, self.make(*arguments, "-o", path, status=2), arguments)
         self.assertIn("-o FILE is missing", self.make("softmax", "--recipe", "normal", status=2))
         self.assertEqual(os.listdir(self.folder), [])
@@ -297,6 +334,22 @@ class Inputs(make_dump.ProgramTest):
         with h5py.File(path) as f:
             self.assertTrue(f)
             self.assertTrue(all(name == f"plain.{case['about'].attrs['recipe']}" for name, case in f.items()))
+
+    def test_a_suite_passes_an_honest_kernel_and_fails_wrong_ones(self):
+        for op, (kernel, faults) in SUITES.items():
+            for dtype in ("float16", "float32"):
+                path = self.path(f"{op}_{dtype}.h5")
+                self.make("--suite", op, "--dtype", dtype, "-o", path)
+                attest_dump.run(path, kernel)
+                for name, case in self.verdicts(path).items():
+                    with self.subTest(op=op, dtype=dtype, case=name):
+                        self.assertEqual((case["verdict"], case["reasons"]), ("pass", []))
+            for fault, is_of_gradients in faults.items():  # in float32
+                attest_dump.run(path, functools.partial(kernel, fault=fault))
+                for name, case in self.verdicts(path).items():
+                    is_wrong = name.startswith("backward") or not is_of_gradients
+                    with self.subTest(op=op, case=name, fault=fault):
+                        self.assertEqual(case["verdict"], "fail" if is_wrong else "pass")
 
 
 if __name__ == "__main__":
