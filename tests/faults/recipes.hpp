@@ -42,6 +42,7 @@ Zoo rope_zoo();
 Zoo gelu_zoo();
 Zoo silu_zoo();
 Zoo sigmoid_zoo();
+Zoo layer_norm_qkv_zoo();
 
 /// The element types of the table, with the letter that stands for each in a cell.
 struct Lettered {
