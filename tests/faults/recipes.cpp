@@ -13,8 +13,8 @@ namespace attest::faults {
 namespace {
 
 std::vector<Zoo> all_zoos() {
-  return {attention_zoo(), softmax_zoo(), norm_zoo(false), norm_zoo(true),      rope_zoo(),
-          gelu_zoo(),      silu_zoo(),    sigmoid_zoo(),   layer_norm_qkv_zoo()};
+  return {attention_zoo(), softmax_zoo(), norm_zoo(false), norm_zoo(true),       rope_zoo(),
+          gelu_zoo(),      silu_zoo(),    sigmoid_zoo(),   layer_norm_qkv_zoo(), multihead_attention_zoo()};
 }
 
 std::string contents_of(const std::string& path) {

@@ -70,6 +70,20 @@ TEST_CASE("every operation has recipes, each with a purpose") {
   }
 }
 
+TEST_CASE("every operation has a suite, in every type that it was measured in") {
+  for (const Op& op : all_ops()) {
+    CHECK(!suite_of(op.name).empty());
+    for (const SuiteCase& c : suite_of(op.name)) {
+      for (const char* dtype : {"float16", "bfloat16", "float32"}) {
+        RequestText request = c.request();
+        request.dtype = dtype;
+        INFO(op.name << " " << c.name << " " << dtype);
+        CHECK(error_of(op.name, request) == "");
+      }
+    }
+  }
+}
+
 TEST_CASE("recipes make the bits that they made on every platform") {
   std::uint64_t all = 0;
   for (const Op& op : all_ops()) {
