@@ -175,7 +175,8 @@ class Inputs(make_dump.ProgramTest):
                 (["attention", "--recipe", "exact", "--with", "sink"], "would not be a row of v"),
                 (["--suite", "attention", "--recipe", "normal"], "the suite's own"),
                 (["--suite", "attention", "--case", "nothing*"], "there are: causal."),
-                (["--suite", "gelu"], "no suite was measured")):
+                (["--suite", "gelu", "--case", "nothing*"], "there are: plain.normal, plain.large, tanh."),
+                (["--suite", "gelus"], "there are: attention, softmax")):
             self.assertIn(said, self.make(*arguments, "-o", path, status=2), arguments)
         self.assertIn("-o FILE is missing", self.make("softmax", "--recipe", "normal", status=2))
         self.assertEqual(os.listdir(self.folder), [])
@@ -290,13 +291,6 @@ class Inputs(make_dump.ProgramTest):
                 (lambda case: case["recipe"].create_dataset("q", data=[1.0]), 'holds the object "q"'),
                 (lambda case: case.__delitem__("recipe"), "/normal/in is missing")):
             self.assertIn(said, edited(edit))
-
-    def test_a_suite_is_chosen_from_by_name(self):
-        path = self.path("suite.h5")
-        self.make("--suite", "attention", "--case", "plain.*", "-o", path)
-        with h5py.File(path) as f:
-            self.assertTrue(f)
-            self.assertTrue(all(name == f"plain.{case['about'].attrs['recipe']}" for name, case in f.items()))
 
 
 if __name__ == "__main__":

@@ -20,13 +20,6 @@ Real rounded(Real x, DType dtype, bool cuts_off = false) {
   return static_cast<Real>(round_to(x, dtype, cuts_off ? Rounding::toward_zero : Rounding::to_nearest_even));
 }
 
-/// To 11 bits, as tensor cores read float32; all its exponents.
-inline double to_tf32(double x) {
-  if (x == 0 || !std::isfinite(x)) return x;
-  const double spacing = std::ldexp(1.0, std::ilogb(x) - 10);
-  return std::nearbyint(x / spacing) * spacing;
-}
-
 /// An adder whose running sum has a format of its own.
 inline Adder narrowed(Adder adder, DType dtype) {
   if (dtype == DType::float64) return adder;

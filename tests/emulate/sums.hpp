@@ -47,6 +47,13 @@ inline float tensor_core_sum(float c, const double* products, int count, int ext
   return static_cast<float>(std::bit_cast<double>(std::bit_cast<std::uint64_t>(sum) & ~below_float));
 }
 
+/// To 11 bits, as tensor cores read float32; all its exponents.
+inline double to_tf32(double x) {
+  if (x == 0 || !std::isfinite(x)) return x;
+  const double spacing = std::ldexp(1.0, std::ilogb(x) - 10);
+  return std::nearbyint(x / spacing) * spacing;
+}
+
 /// start + sum over n < count of a(n) b(n).
 template <class Real, class A, class B>
 Real add_products(const Adder& adder, Real start, Index count, A a, B b) {

@@ -6,6 +6,7 @@
 #include "tests/emulate/rope.hpp"
 #include "tests/emulate/softmax.hpp"
 #include "tests/faults/fault.hpp"
+#include "tests/faults/kernel_zoo.hpp"
 #include "tests/faults/recipes.hpp"
 #include "tests/faults/trial.hpp"
 
@@ -80,32 +81,6 @@ Setup with_element(Setup setup, DType element, const Case& inputs) {
   return setup;
 }
 
-/// One context, and a fault for each change of the kernel.
-template <class Kernel>
-class RowZoo {
- public:
-  using Dump = Case (*)(const Case& inputs, DType element, const Kernel& kernel);
-
-  RowZoo(const std::string& op, const Context& context, Dump dump) : dump_(dump), zoo_{op, {context}, {}} {
-    zoo_.contexts[0].honest = [dump](const Case& inputs, DType element) { return dump(inputs, element, {}); };
-  }
-  void add(const std::string& name, void (*change)(Kernel& kernel, DType element),
-           std::vector<DType> elements = {}) {
-    zoo_.faults.push_back({name, "", 0,
-                           [dump = dump_, change](const Case& inputs, DType element) {
-                             Kernel kernel;
-                             change(kernel, element);
-                             return dump(inputs, element, kernel);
-                           },
-                           std::move(elements)});
-  }
-  Zoo zoo() const { return zoo_; }
-
- private:
-  Dump dump_;
-  Zoo zoo_;
-};
-
 Case softmax_dump(const Case& inputs, DType element, const emulate::SoftmaxKernel& kernel) {
   Case c = inputs;
   const Tensor& x = c.in.at("x");
@@ -165,7 +140,8 @@ emulate::RopeSetup rope_setup(const Case& inputs, DType element) {
 Zoo softmax_zoo() {
   using K = emulate::SoftmaxKernel;
   using emulate::Way;
-  RowZoo<K> zoo("softmax", {"plain", "R=6,N=100", "R=2,N=16384", "", "", {}}, softmax_dump);
+  KernelZoo<K> zoo("softmax", softmax_dump);
+  zoo.context({"plain", "R=6,N=100", "R=2,N=16384", "", "", {}});
   zoo.add("the maximum is not subtracted", [](K& k, DType) { k.way = Way::naive; });
   zoo.add("one rescaling is missed", [](K& k, DType) { k.way = Way::online, k.forgets_rescale = true; });
   zoo.add("last element not in the sum", [](K& k, DType) { k.dropped = 1; });
@@ -188,9 +164,8 @@ Zoo softmax_zoo() {
 
 Zoo norm_zoo(bool is_centred) {
   using K = emulate::NormKernel;
-  RowZoo<K> zoo(is_centred ? "layer_norm" : "rms_norm",
-                {"plain", "R=6,N=96", "R=2,N=16384", "", "weight", {}},
-                is_centred ? norm_dump<true> : norm_dump<false>);
+  KernelZoo<K> zoo(is_centred ? "layer_norm" : "rms_norm", is_centred ? norm_dump<true> : norm_dump<false>);
+  zoo.context({"plain", "R=6,N=96", "R=2,N=16384", "", "weight", {}});
   zoo.add("eps outside the root", [](K& k, DType) { k.mistakes.eps_outside = true; });
   zoo.add("no eps", [](K& k, DType) { k.mistakes.no_eps = true; });
   zoo.add("eps in the element type", [](K& k, DType) { k.mistakes.eps_in_element = true; });

@@ -6,13 +6,15 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <set>
 #include <stdexcept>
 
 namespace attest::faults {
 namespace {
 
 std::vector<Zoo> all_zoos() {
-  return {attention_zoo(), softmax_zoo(), norm_zoo(false), norm_zoo(true), rope_zoo()};
+  return {attention_zoo(), softmax_zoo(), norm_zoo(false), norm_zoo(true),       rope_zoo(),
+          gelu_zoo(),      silu_zoo(),    sigmoid_zoo(),   layer_norm_qkv_zoo(), multihead_attention_zoo()};
 }
 
 std::string contents_of(const std::string& path) {
@@ -45,9 +47,14 @@ void replace_table(std::string& page, const std::string& table) {
   page.replace(begin, end + end_marker.size() - begin, table);
 }
 
-void rebuild(const std::string& page_path, const std::string& suite_path) {
+/// Tables of these ops, or of all if none is named, are measured; suites of the others follow from the page.
+void rebuild(const std::string& page_path, const std::string& suite_path, const std::set<std::string>& ops) {
   std::string page = contents_of(page_path), suite;
   for (const Zoo& zoo : all_zoos()) {
+    if (!ops.empty() && !ops.contains(zoo.op)) {
+      suite += suite_lines(read_table(page, zoo.op), zoo);
+      continue;
+    }
     const RecipeTable table =
         measure_recipes(zoo, {DType::float16, DType::bfloat16, DType::float32}, nullptr);
     for (const std::string& reason : table.reasons) std::cerr << zoo.op << ": " << reason << '\n';
@@ -58,8 +65,14 @@ void rebuild(const std::string& page_path, const std::string& suite_path) {
   write(suite_path, suite);
 }
 
+/// Recipes that are measured again if none is named: those that few faults, or faults of few kinds, escape.
+bool is_sample(const RecipeTable& table, const std::string& recipe) {
+  const bool has_large = std::ranges::find(table.recipes, "large") != table.recipes.end();
+  return has_large ? recipe == "exact" || recipe == "large" : recipe == "uniform";
+}
+
 /// The suites follow from the tables, and a part of the tables is measured again: a recipe in float16, or if
-/// none is named, two without gradients.
+/// none is named, one or two without gradients.
 bool is_up_to_date(const std::string& page_path, const std::string& named) {
   const std::string page = contents_of(page_path);
   bool good = true;
@@ -76,7 +89,7 @@ bool is_up_to_date(const std::string& page_path, const std::string& named) {
 
     const auto is_sampled = [&](const std::string& recipe, const std::string& context) {
       if (!named.empty()) return recipe == named;
-      return (recipe == "exact" || recipe == "large") && !context.starts_with("backward");
+      return is_sample(table, recipe) && !context.starts_with("backward");
     };
     const RecipeTable again = measure_recipes(zoo, {DType::float16}, is_sampled);
     if (again.faults != table.faults || again.recipes != table.recipes) {
@@ -104,12 +117,14 @@ int main(int count, char** arguments) {
   try {
     if ((words.size() == 2 || words.size() == 3) && words[0] == "--check")
       return attest::faults::is_up_to_date(words[1], words.size() == 3 ? words[2] : "") ? 0 : 1;
-    if (words.size() == 2) return attest::faults::rebuild(words[0], words[1]), 0;
+    if (words.size() >= 2 && words[0] != "--check")
+      return attest::faults::rebuild(words[0], words[1], {words.begin() + 2, words.end()}), 0;
   } catch (const std::exception& error) {
     std::cerr << error.what() << '\n';
     return 1;
   }
-  std::cerr << "usage: attest_recipes docs/recipes.md verify/inputs/suite.inc\n       attest_recipes --check "
+  std::cerr << "usage: attest_recipes docs/recipes.md verify/inputs/suite.inc [OP ...]\n       "
+               "attest_recipes --check "
                "docs/recipes.md [RECIPE]\n";
   return 2;
 }

@@ -39,6 +39,11 @@ Zoo attention_zoo();
 Zoo softmax_zoo();
 Zoo norm_zoo(bool is_centred);
 Zoo rope_zoo();
+Zoo gelu_zoo();
+Zoo silu_zoo();
+Zoo sigmoid_zoo();
+Zoo layer_norm_qkv_zoo();
+Zoo multihead_attention_zoo();
 
 /// The element types of the table, with the letter that stands for each in a cell.
 struct Lettered {

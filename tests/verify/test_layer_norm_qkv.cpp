@@ -7,8 +7,8 @@
 #include "core/invalid_case.hpp"
 #include "tests/catch.hpp"
 #include "tests/emulate/judged.hpp"
+#include "tests/emulate/layer_norm_qkv.hpp"
 #include "tests/emulate/norm.hpp"
-#include "tests/emulate/sums.hpp"
 #include "tests/emulate/tensors.hpp"
 #include "tests/oracle/norm.hpp"
 #include "tests/support/random.hpp"
@@ -35,18 +35,9 @@ struct QkvSetup {
   }
 };
 
-struct QkvKernel {
-  NormKernel norm;
-  Adder product{};
-  bool stores = true;  // rounds the normalised x to QkvSetup::stored
-  bool exchanges_q_and_k = false, forgets_bias = false, scales_q = false, drops_a_block = false;
-  bool moves_heads = false;        // writes bshd for bhsd
-  DType weights = DType::float64;  // qkv_weight is rounded to this
-};
-
-/// The dump of a kernel. Its norm is that of the emulated layer_norm, computed in float.
-Case qkv_dump(const QkvSetup& setup, const QkvKernel& kernel) {
-  const Index m = setup.width, count = setup.batch * setup.tokens, head_width = m / setup.heads;
+/// x, weights and biases, without outputs.
+Case qkv_inputs(const QkvSetup& setup) {
+  const Index m = setup.width;
   NormSetup norm;
   norm.is_centred = true;
   norm.element = norm.weight = setup.element;
@@ -55,13 +46,8 @@ Case qkv_dump(const QkvSetup& setup, const QkvKernel& kernel) {
   norm.has_weight = norm.has_bias = setup.has_norm_parameters;
   norm.eps = setup.eps;
   norm.seed = setup.seed;
-  // y of the emulated norm is stored in its element type: ask for the type that the kernel keeps.
   Case c = norm_inputs(norm);
   c.in.erase("dy");
-  Case wide = c;
-  wide.in.emplace("dy", c.in.at("x"));
-  const std::vector<double> y =
-      norm_values(norm, kernel.norm, wide, kernel.stores ? setup.stored : DType::float32);
 
   test::Random random(setup.seed + 1000);
   Tensor weight = tensor_of(setup.element, {3 * m, m}), bias = tensor_of(setup.element, {3 * m});
@@ -80,29 +66,11 @@ Case qkv_dump(const QkvSetup& setup, const QkvKernel& kernel) {
   }
   c.in.emplace("qkv_weight", weight);
   if (setup.has_qkv_bias) c.in.emplace("qkv_bias", bias);
-
-  const bool outside = setup.heads_outside != kernel.moves_heads;
-  const std::vector<Index> shape =
-      setup.heads_outside ? std::vector<Index>{setup.batch, setup.heads, setup.tokens, head_width}
-                          : std::vector<Index>{setup.batch, setup.tokens, setup.heads, head_width};
-  for (const char* name : {"q", "k", "v"}) c.out.emplace(name, tensor_of(setup.element, shape));
-  const char* order[] = {kernel.exchanges_q_and_k ? "k" : "q", kernel.exchanges_q_and_k ? "q" : "k", "v"};
-  for (Index i = 0; i < count; ++i) {
-    for (Index o = 0; o < 3 * m; ++o) {
-      const Index terms = kernel.drops_a_block && i == count / 2 ? m - 16 : m;
-      float sum = add_products<float>(
-          kernel.product, 0.0F, terms,
-          [&](Index j) { return round_to(weight.values[o * m + j], kernel.weights); },
-          [&](Index j) { return y[i * m + j]; });
-      if (setup.has_qkv_bias && !kernel.forgets_bias) sum += static_cast<float>(bias.values[o]);
-      if (kernel.scales_q && o < m) sum /= std::sqrt(static_cast<float>(head_width));
-      const Index b = i / setup.tokens, s = i % setup.tokens, h = o % m / head_width, d = o % head_width;
-      const Index row =
-          outside ? (b * setup.heads + h) * setup.tokens + s : (b * setup.tokens + s) * setup.heads + h;
-      c.out.at(order[o / m]).values[row * head_width + d] = round_to(sum, setup.element);
-    }
-  }
   return c;
+}
+
+Case qkv_dump(const QkvSetup& setup, const QkvKernel& kernel) {
+  return emulate::qkv_dump(qkv_inputs(setup), setup.stored, kernel);
 }
 
 std::string complaints(const CaseFindings& findings) {

@@ -227,7 +227,7 @@ TEST_CASE("a weak multi-head case is noticed") {
 }
 
 TEST_CASE("a malformed multi-head case is rejected by name") {
-  const Case good = multihead_dump({}, honest(DType::float16, whole_rows));
+  const Case good = multihead_dump(MultiheadSetup{}, honest(DType::float16, whole_rows));
   const auto message_of = [&](const std::function<void(Case&)>& spoil) -> std::string {
     Case c = good;
     spoil(c);
