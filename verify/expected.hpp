@@ -1,6 +1,7 @@
 // What an op says of one output: the exact values and how far a correct kernel may be from them.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,6 +22,14 @@ struct Replay {
   std::string way;            // "P relative to the maximum of tiles of 128 keys"
   int variant;                // which of the ways of its output
   std::vector<double> shift;  // per element of the output; NaN where it was not computed
+};
+
+/// The share of the stored operands' roundings that are not as a replay has them. Equations (6) and (11) of
+/// docs/statistics.md.
+struct NotReplayed {
+  double estimate = 1, uncertainty = 0;
+  double neighbours = 1.0 / 6;  // how many of all errors before the stores may take to a neighbouring number
+  double upper() const { return std::clamp(estimate + uncertainty, 0.0, 1.0); }
 };
 
 /// Every vector has one entry per element of the output, in the order of the dumped tensor, or none.
@@ -46,7 +55,7 @@ struct Expected {
   // without the output's own store, if these roundings are known. All empty for other outputs.
   std::vector<Replay> replays;
   std::optional<std::size_t> best_replay;
-  double not_replayed = 1;       // upper limit of the share of the roundings that it does not tell
+  NotReplayed not_replayed;      // by the best
   bool has_all_replays = false;  // a kernel that keeps the contract stores in one of these ways
   bool must_replay = false;      // and this kernel does, as another output shows
   std::vector<double> rest_sigma, rest_systematic;

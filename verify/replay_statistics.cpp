@@ -58,14 +58,7 @@ std::vector<Sample> samples_of(const Expected& expected, const std::vector<doubl
   return samples;
 }
 
-/// Of the roundings that are not as replayed: an estimate, and how far it may be off; and how many of all
-/// errors before the stores may take to a neighbouring number. Equations (6) and (11).
-struct Share {
-  double estimate, uncertainty, neighbours;
-  double upper() const { return std::clamp(estimate + uncertainty, 0.0, 1.0); }
-};
-
-Share share_not_replayed(std::span<const Sample> samples, DType dtype, const Scatter& scatter) {
+NotReplayed share_not_replayed(std::span<const Sample> samples, DType dtype, const Scatter& scatter) {
   std::vector<double> weight, missing, neighbours;
   for (const Sample& s : samples) {
     const double error = s.got - round_to(s.value + s.shift, dtype);
@@ -102,7 +95,7 @@ double mean(const std::vector<double>& x) {
 /// squares of both, in units of that, sum to 1 at most. judged(share, chance) is the statistic with its limit
 /// if that share is not replayed and `chance` is what is left for the statistic. Equation (10).
 template <class Judged>
-Statistic most_favourable(const std::string& name, const Share& share, const Judged& judged) {
+Statistic most_favourable(const std::string& name, const NotReplayed& share, const Judged& judged) {
   constexpr int steps = 8;
   Statistic best{name, 0, 0};
   for (int k = 0; k <= steps; ++k) {
@@ -119,7 +112,7 @@ Statistic most_favourable(const std::string& name, const Share& share, const Jud
 
 /// Whether errors are those of the output's store and of what a replay leaves. Equations (8) to (10).
 Statistic statistic_beside(const Expected& expected, const std::vector<Sample>& samples,
-                           const std::vector<ErrorPlace>& places, const Share& share) {
+                           const std::vector<ErrorPlace>& places, const NotReplayed& share) {
   // Elements of which a replay says what they are, and where they are.
   const double usual = std::clamp(share.estimate + share.uncertainty / 2, 0.0, 1.0);
   std::vector<Sample> telling;
@@ -173,15 +166,16 @@ bool are_as_large_as_replayed(const std::vector<Sample>& samples) {
 struct Way {
   std::vector<ErrorPlace> places;
   std::vector<Sample> samples;
-  Share share{1, 0, 1.0 / 6};
 
-  Way(const Expected& expected, const Replay& replay) : samples(samples_of(expected, replay.shift, places)) {
-    if (!samples.empty()) share = share_not_replayed(samples, expected.dtype, Scatter(places));
-  }
-  Statistic misrounded() const {
-    return {"misrounded", std::min(share.estimate, 1.0) / 6, share.neighbours + share.uncertainty / 6};
+  Way(const Expected& expected, const Replay& replay) : samples(samples_of(expected, replay.shift, places)) {}
+  NotReplayed share(const Expected& expected) const {
+    return samples.empty() ? NotReplayed{} : share_not_replayed(samples, expected.dtype, Scatter(places));
   }
 };
+
+Statistic misrounded(const NotReplayed& share) {
+  return {"misrounded", std::min(share.estimate, 1.0) / 6, share.neighbours + share.uncertainty / 6};
+}
 
 /// No way explains the dump, and one of them has to be the kernel's: the one that is least wrong speaks for
 /// all.
@@ -190,7 +184,7 @@ std::vector<Statistic> least_misrounded(const Expected& expected) {
   for (const Replay& replay : expected.replays) {
     const Way way(expected, replay);
     if (way.samples.empty() || !are_as_large_as_replayed(way.samples)) continue;
-    const Statistic x = way.misrounded();
+    const Statistic x = misrounded(way.share(expected));
     if (least.empty() || x.value - x.limit < least.front().value - least.front().limit) least = {x};
   }
   return least;
@@ -200,8 +194,7 @@ std::vector<Statistic> least_misrounded(const Expected& expected) {
 
 void take_replay(Expected& expected, std::size_t n) {
   expected.best_replay = n;
-  const Way way(expected, expected.replays[n]);
-  expected.not_replayed = way.samples.empty() ? 1 : way.share.upper();
+  expected.not_replayed = Way(expected, expected.replays[n]).share(expected);
 }
 
 double share_predicted(const Expected& expected) {
@@ -224,15 +217,16 @@ double variance_beside_replay(const Expected& expected, Index at, double share) 
 std::vector<Statistic> replay_statistics(const Expected& expected) {
   if (expected.replay()) {
     const Way way(expected, *expected.replay());
+    const NotReplayed& share = expected.not_replayed;
     if (way.samples.empty()) return {};
     // If one of the other ways were the kernel's, all roundings would differ. As it is this one, those that
     // do are neighbours, which the rest of the variance counts.
-    if (expected.has_all_replays && way.share.estimate < 0.5) {
-      return {way.misrounded(),
-              statistic_beside(expected, way.samples, way.places, {0, 0, way.share.neighbours})};
+    if (expected.has_all_replays && share.estimate < 0.5) {
+      return {misrounded(share),
+              statistic_beside(expected, way.samples, way.places, {0, 0, share.neighbours})};
     }
-    if (!expected.must_replay && way.share.upper() < 1)
-      return {statistic_beside(expected, way.samples, way.places, way.share)};
+    if (!expected.must_replay && share.upper() < 1)
+      return {statistic_beside(expected, way.samples, way.places, share)};
   }
   return expected.must_replay ? least_misrounded(expected) : std::vector<Statistic>{};
 }

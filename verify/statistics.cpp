@@ -19,7 +19,7 @@ constexpr Index most_blocks = 32;  // of an ErrorProfile, along rows and along c
 /// What the roundings of stored operands do to the values altogether, where they are known: few distinct
 /// weights are rounded alike everywhere, and do not average out.
 double replayed_gain(const Expected& expected, const std::vector<ErrorSample>& samples) {
-  if (!(expected.not_replayed < most_not_replayed)) return 0;
+  if (!(expected.not_replayed.upper() < most_not_replayed)) return 0;
   double gain = 0, total = 0;
   for (const ErrorSample& s : samples) {
     const double shift = expected.replay()->shift[s.at];

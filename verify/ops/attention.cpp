@@ -187,7 +187,7 @@ void AttentionProblem::collect_saved(std::vector<Expected>& all) {
 // In the order of Factor::predicted.
 void AttentionProblem::expect_replays(std::vector<Expected>& all) const {
   if (!bounds::Arithmetic(contract_).p_is_rounded) return;
-  const bool stores_weights = weight_store_ && find(all, "o")->not_replayed < most_not_replayed;
+  const bool stores_weights = weight_store_ && find(all, "o")->not_replayed.upper() < most_not_replayed;
   for (Expected& e : all) {
     std::vector<std::string> ways;
     if (e.output == "dv") ways = {"P rounded"};

@@ -105,7 +105,7 @@ void find_deltas(const AttentionCase& attention, const Contract& contract, const
                  const Tensor* dq, std::vector<SavedForBackward>& saved) {
   if (!dq || !bounds::Arithmetic(contract).p_is_rounded) return;
   if (attention.spec.softcap != 0 || attention.spec.scale == 0) return;
-  const Replay* replay = o.not_replayed < most_not_replayed ? o.replay() : nullptr;
+  const Replay* replay = o.not_replayed.upper() < most_not_replayed ? o.replay() : nullptr;
   Index rows = 0, n = 0;
   for (const Sequence& s : attention.sequences) rows += s.in.q_heads() * s.queries;
   const Index step = std::max<Index>(1, rows / rows_to_choose_from);

@@ -23,7 +23,7 @@ View<double, 1> whole(std::vector<double>& x) {
 class Stores {
  public:
   Stores(const Contract& contract, const Expected& e, double scale)
-      : e_(e), grid_(contract.p_dtype), scale_(scale), not_replayed_(e.not_replayed) {}
+      : e_(e), grid_(contract.p_dtype), scale_(scale), not_replayed_(e.not_replayed.upper()) {}
 
   /// If it stores in one of the ways that are tried, all roundings are wrong for the others.
   bool are_known() const { return not_replayed_ < (e_.has_all_replays ? 0.5 : most_not_replayed); }

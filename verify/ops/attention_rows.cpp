@@ -37,7 +37,7 @@ class Rows {
         o_(find(expected, "o")),
         lse_(find(expected, "lse")),
         store_(store),
-        not_replayed_(o_ && store ? o_->not_replayed : 1) {}
+        not_replayed_(o_ && store ? o_->not_replayed.upper() : 1) {}
 
   std::vector<Place> places(bool wrong_only) const {
     std::vector<Place> all;
