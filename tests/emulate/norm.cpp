@@ -57,13 +57,16 @@ class Device {
     std::vector<double> y(x_.size());
     for (Index i = 0; i < rows_; ++i) {
       Real mean = 0, rstd = 0;
-      statistics(&x_[i * n_], mean, rstd);
+      statistics(row_of_statistics(i), mean, rstd);
       forward(i, mean, rstd, stored, &y[i * n_]);
     }
     return y;
   }
 
  private:
+  const Real* row_of_statistics(Index i) const {
+    return &x_[(wrong_.statistics_of_row_before && i == rows_ - 1 ? i - 1 : i) * n_];
+  }
   Real rounded(double x, DType dtype) const {
     return dtype == DType::float64 ? static_cast<Real>(x) : static_cast<Real>(round_to(x, dtype));
   }
@@ -199,8 +202,7 @@ void Device<Real>::run(Case& c, bool with_gradients) {
   Values weight_sums(n_), bias_sums(n_), weight_block(n_), bias_block(n_);
   for (Index i = 0; i < rows_; ++i) {
     Real mu = 0, r = 0;
-    const Index of = wrong_.statistics_of_row_before && i == rows_ - 1 ? i - 1 : i;
-    statistics(&x_[of * n_], mu, r);
+    statistics(row_of_statistics(i), mu, r);
     mean.values[i] = round_to(mu, setup_.statistics);
     rstd.values[i] = round_to(r, setup_.statistics);
     forward(i, mu, r, setup_.element, &y.values[i * n_]);

@@ -165,7 +165,7 @@ Zoo softmax_zoo() {
 Zoo norm_zoo(bool is_centred) {
   using K = emulate::NormKernel;
   KernelZoo<K> zoo(is_centred ? "layer_norm" : "rms_norm", is_centred ? norm_dump<true> : norm_dump<false>);
-  zoo.context({"plain", "R=6,N=96", "R=2,N=16384", "", "weight", {}});
+  zoo.context({"plain", "R=6,N=90", "R=2,N=16384", "", "weight", {}});
   zoo.add("eps outside the root", [](K& k, DType) { k.mistakes.eps_outside = true; });
   zoo.add("no eps", [](K& k, DType) { k.mistakes.no_eps = true; });
   zoo.add("eps in the element type", [](K& k, DType) { k.mistakes.eps_in_element = true; });
