@@ -7,13 +7,23 @@
 
 namespace attest::tiled::ATTEST_TILED_LEVEL {
 
-/// A task works on this many panels of rows that share the tiles of K, V, dK and dV. Scores exist for one
-/// panel at a time.
-constexpr Index panels_of_backward = 4;
+/// Sums over the rows of a panel go to dK and dV in memory: for short vectors, panels are stacked until they
+/// have some 64 rows. A task works on one panel after the other with the same tile of K, V, dK and dV; scores
+/// exist for one panel at a time.
+template <class Real>
+constexpr Index stacked = vector_bytes >= 32 ? 64 / (panel_vectors(12) * lanes<Real>) : 1;
+template <class Real>
+constexpr Index panels_of_backward = most(4 / stacked<Real>, 1);
+
+template <class Real>
+RowTiles backward_panels(Index queries) {
+  const RowTiles panels = row_panels<Real>(queries);
+  return {stacked<Real> * panels.rows, (panels.count + stacked<Real> - 1) / stacked<Real>};
+}
 
 template <class Real>
 RowTiles backward_tiles(const Head<Real>& head) {
-  return row_tasks<Real>(head.queries, panels_of_backward);
+  return row_tasks(backward_panels<Real>(head.queries), panels_of_backward<Real>);
 }
 
 /// Columns of the sums dK and dV.
@@ -35,7 +45,7 @@ struct BackwardPanel {
 
   BackwardPanel(const ScoreTile<Real>& tile_, Pieces<Real>& pieces) : tile(tile_) {
     const Head<Real>& head = tile.head;
-    const Index most_rows = most_panel_rows<Real>(head.queries);
+    const Index most_rows = most_panel_rows<Real>(backward_panels<Real>(head.queries), head.queries);
     const Index d = padded_columns(head.q), e = padded_columns(head.v);
     q = pieces.take(d * most_rows);
     d_o = pieces.take(e * most_rows);
@@ -53,22 +63,27 @@ struct BackwardTask {
   Pieces<Real> pieces;
   RowTiles of_head;
   Index count;  // of panels
-  BackwardPanel<Real> panels[panels_of_backward];
+  BackwardPanel<Real> panels[panels_of_backward<Real>];
   Real *s, *ds, *slope;   // S^T, P^T; dP^T, dS^T; softcap': [longest_tile, rows]
   Real *k_copy, *v_copy;  // of tiles that cannot be read in place
 
   template <class Arithmetic>
   BackwardTask(const Arithmetic& arithmetic, const Head<Real>& head, Index first_row, Index rows,
                Real* memory)
+      : BackwardTask(arithmetic, head, first_row, rows, memory,
+                     std::make_integer_sequence<Index, panels_of_backward<Real>>{}) {}
+
+ private:
+  template <class Arithmetic, Index... n>
+  BackwardTask(const Arithmetic& arithmetic, const Head<Real>& head, Index first_row, Index rows,
+               Real* memory, std::integer_sequence<Index, n...>)
       : pieces{memory},
-        of_head(row_panels<Real>(head.queries)),
+        of_head(backward_panels<Real>(head.queries)),
         count(least(rows / of_head.rows + (rows % of_head.rows != 0),
                     of_head.count - first_row / of_head.rows)),
-        panels{panel(head, first_row, rows, arithmetic.takes_all, 0),
-               panel(head, first_row, rows, arithmetic.takes_all, 1),
-               panel(head, first_row, rows, arithmetic.takes_all, 2),
-               panel(head, first_row, rows, arithmetic.takes_all, 3)} {
-    const Index most_rows = most_panel_rows<Real>(head.queries), longest_tile = arithmetic.longest_tile;
+        panels{panel(head, first_row, rows, arithmetic.takes_all, n)...} {
+    const Index most_rows = most_panel_rows<Real>(of_head, head.queries),
+                longest_tile = arithmetic.longest_tile;
     s = pieces.take(longest_tile * most_rows);
     ds = pieces.take(longest_tile * most_rows);
     slope = pieces.take(head.spec.softcap != 0 ? longest_tile * most_rows : 0);
@@ -76,7 +91,6 @@ struct BackwardTask {
     v_copy = pieces.take(longest_tile * padded_columns(head.v));
   }
 
- private:
   BackwardPanel<Real> panel(const Head<Real>& head, Index first_row, Index rows, bool takes_all, Index n) {
     const Index first = n * of_head.rows;
     const Index rows_of_panel = n + 1 < count ? of_head.rows : n < count ? rows - first : 0;

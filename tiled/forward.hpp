@@ -20,7 +20,7 @@ Index rows_in_panels(const Head<Real>& head) {
 
 template <class Real>
 RowTiles forward_tiles(const Head<Real>& head) {
-  return row_tasks<Real>(rows_in_panels(head), most_panels);
+  return row_tasks(row_panels<Real>(rows_in_panels(head)), most_panels);
 }
 
 /// Into how many parts the keys of a row are dealt, so that few rows keep many threads busy (flash decoding):
@@ -46,7 +46,8 @@ struct ForwardScratch {
   Index size;
 
   ForwardScratch(const Head<Real>& head, Index longest_tile, Real* memory)
-      : rows(most_panel_rows<Real>(rows_in_panels(head))), o_stride(round_up(head.v.columns, lanes<Real>)) {
+      : rows(most_panel_rows<Real>(row_panels<Real>(rows_in_panels(head)), rows_in_panels(head))),
+        o_stride(round_up(head.v.columns, lanes<Real>)) {
     Pieces<Real> pieces{memory};
     q = pieces.take((most_panels + 1) * head.q.columns * rows);
     o = pieces.take((most_panels + 1) * rows * o_stride);

@@ -27,19 +27,16 @@ RowTiles row_panels(Index queries) {
   return {taken * lanes<Real>, takes_one_more ? vectors / taken : (vectors + taken - 1) / taken};
 }
 
-/// Tasks of at most so many panels, as even as they get.
-template <class Real>
-RowTiles row_tasks(Index queries, Index most_panels) {
-  const RowTiles panels = row_panels<Real>(queries);
+/// Tasks of at most so many of these panels, as even as they get.
+inline RowTiles row_tasks(const RowTiles& panels, Index most_panels) {
   const Index tasks = (panels.count + most_panels - 1) / most_panels;
   const Index panels_of_task = (panels.count + tasks - 1) / tasks;
   return {panels_of_task * panels.rows, (panels.count + panels_of_task - 1) / panels_of_task};
 }
 
-/// Rows of the largest panel.
+/// Rows of the largest of these panels.
 template <class Real>
-Index most_panel_rows(Index queries) {
-  const RowTiles panels = row_panels<Real>(queries);
+Index most_panel_rows(const RowTiles& panels, Index queries) {
   return most(panels.rows, round_up(queries - (panels.count - 1) * panels.rows, lanes<Real>));
 }
 
@@ -85,6 +82,9 @@ Real query_factor(const Head<Real>& head) {
                                         : head.spec.scale * 1.44269504088896340736);
 }
 
+/// Vectors of rows in a tile: several panels, and one more.
+constexpr Index tile_vectors = 16;
+
 struct Place {  // of a score in its head
   Index row, key;
 };
@@ -95,10 +95,10 @@ struct ScoreTile {
   static constexpr Index w = lanes<Real>;
 
   const Head<Real>& head;
-  Index first_row, rows, vectors;  // at most most_vectors
+  Index first_row, rows, vectors;  // at most tile_vectors
   Index first_key = 0, keys = 0;
   // Of each vector of rows, counted from first_key: the keys that some row sees, and those that all see.
-  KeyRange some[most_vectors], all[most_vectors];
+  KeyRange some[tile_vectors], all[tile_vectors];
   bool is_whole = false;  // every row sees every key, and nothing but q.k decides the score
   bool is_empty = true;   // no row sees a key
   bool takes_all;         // rows that see none of the keys of a tile are multiplied with it like the others
