@@ -47,8 +47,7 @@ struct Gradients {
 
 /// The gradients that ref::attention_backward defines, as functions of o and lse as given. Long sequences are
 /// cut into parts whose dk and dv are added in a fixed order, so that one head keeps many threads busy and
-/// the bits do not depend on how many: dk and dv take up to most_parts times their memory.
-constexpr Index most_parts = 16;
+/// the bits do not depend on how many. Each thread keeps dk and dv of one head.
 template <class Real>
 void attention_backward(const AttentionSpec& spec, std::span<const Inputs<Real>> in,
                         std::span<const Saved<Real>> saved, std::span<const Gradients<Real>> out,

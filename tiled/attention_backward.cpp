@@ -11,7 +11,7 @@ namespace attest::tiled {
 namespace {
 
 /// Tiles of rows of one key/value head that make a part worth its own dk and dv: a thousand rows or so.
-constexpr Index tiles_of_a_part = 6;
+constexpr Index tiles_of_a_part = 6, most_parts = 16;
 
 /// One key/value head of a sequence, its tiles of query rows dealt out to parts.
 template <class Real>
@@ -21,7 +21,6 @@ struct Group {
   const Gradients<Real>* out;
   View<Real, 2> delta;
   Index g, parts;
-  std::vector<Real*> dk, dv;  // of each part, where there are several
 };
 
 template <class Real>
@@ -48,12 +47,13 @@ class Backward {
     }
   }
 
-  /// Keys [first, last) of dk and dv from all parts.
-  void add_up(const Group<Real>& x, Real* const* dk, Real* const* dv, Index first, Index last) const {
-    if (x.out->dk) {
-      kernels_.add_parts(dk, x.parts, first, last, static_cast<Real>(spec_.scale), matrix(x.out->dk, x.g));
-    }
-    if (x.out->dv) kernels_.add_parts(dv, x.parts, first, last, Real{1}, matrix(x.out->dv, x.g));
+  /// Adds the sums of a part to those of the parts before it, in the tensors themselves.
+  void add(const Group<Real>& x, Index part, const Real* dk, const Real* dv) const {
+    const Index keys = x.in->k.extent(1);
+    const bool is_last = part + 1 == x.parts;
+    const Real scale = is_last ? static_cast<Real>(spec_.scale) : Real{1};
+    if (x.out->dk) kernels_.add_part(dk, keys, part == 0, scale, matrix(x.out->dk, x.g));
+    if (x.out->dv) kernels_.add_part(dv, keys, part == 0, Real{1}, matrix(x.out->dv, x.g));
   }
 
  private:
@@ -92,7 +92,7 @@ void attention_backward(const AttentionSpec& spec, std::span<const Inputs<Real>>
     Index part;
   };
   std::vector<Task> tasks;
-  Index scratch = 1, shared = 0, largest_sum = 0;
+  Index scratch = 1, largest_sum = 1;
   const auto rows_of = [](Index keys, Index columns) { return (keys * columns + 15) / 16 * 16; };
   for (std::size_t b = 0; b < in.size(); ++b) {
     const Index heads = in[b].q.extent(0), kv_heads = in[b].k.extent(0), keys = in[b].k.extent(1);
@@ -104,48 +104,27 @@ void attention_backward(const AttentionSpec& spec, std::span<const Inputs<Real>>
     const Index tiles = kernels.backward_tiles(head).count * (heads / kv_heads);
     const Index parts = std::clamp<Index>(tiles / tiles_of_a_part, 1, most_parts);
     scratch = std::max(scratch, kernels.backward_scratch(head));
-    if (parts == 1) largest_sum = std::max(largest_sum, sum);
-    if (parts > 1) shared += kv_heads * parts * sum;
+    largest_sum = std::max(largest_sum, sum);
     for (Index g = 0; g < kv_heads; ++g) {
-      groups.push_back({&in[b], &saved[b], &out[b], deltas[b].view(), g, parts, {}, {}});
+      groups.push_back({&in[b], &saved[b], &out[b], deltas[b].view(), g, parts});
       for (Index part = 0; part < parts; ++part) tasks.push_back({groups.size() - 1, part});
-    }
-  }
-
-  const Scratch<Real> sums(shared);
-  Real* next = sums.data();
-  for (Group<Real>& x : groups) {
-    const Head<Real> head = query_head(spec, *x.in, 0);
-    for (Index part = 0; x.parts > 1 && part < x.parts; ++part) {
-      x.dk.push_back(next);
-      next += rows_of(head.keys, kernels.padded_columns(head.k));
-      x.dv.push_back(next);
-      next += rows_of(head.keys, kernels.padded_columns(head.v));
     }
   }
 
 #pragma omp parallel
   {
-    const Scratch<Real> own(scratch), own_sum(largest_sum);
-#pragma omp for schedule(dynamic, 1)
+    const Scratch<Real> own(scratch), sums(largest_sum);
+#pragma omp for ordered schedule(dynamic, 1)
     for (std::size_t n = 0; n < tasks.size(); ++n) {
       const Group<Real>& x = groups[tasks[n].group];
       const Head<Real> head = query_head(spec, *x.in, 0);
       const Index dk_size = rows_of(head.keys, kernels.padded_columns(head.k));
       const Index dv_size = rows_of(head.keys, kernels.padded_columns(head.v));
-      Real* const dk = x.parts > 1 ? x.dk[tasks[n].part] : own_sum.data();
-      Real* const dv = x.parts > 1 ? x.dv[tasks[n].part] : own_sum.data() + dk_size;
-      std::fill_n(dk, dk_size, Real{0});
-      std::fill_n(dv, dv_size, Real{0});
+      Real *const dk = sums.data(), *const dv = dk + dk_size;
+      std::fill_n(dk, dk_size + dv_size, Real{0});
       backward.run(x, tasks[n].part, dk, dv, own.data());
-      if (x.parts == 1) backward.add_up(x, &dk, &dv, 0, head.keys);
-    }
-#pragma omp for schedule(static)
-    for (std::size_t n = 0; n < tasks.size(); ++n) {  // each part's task adds up its share of the keys
-      const Group<Real>& x = groups[tasks[n].group];
-      if (x.parts == 1) continue;
-      const Index keys = x.in->k.extent(1), part = tasks[n].part;
-      backward.add_up(x, x.dk.data(), x.dv.data(), keys * part / x.parts, keys * (part + 1) / x.parts);
+#pragma omp ordered
+      backward.add(x, tasks[n].part, dk, dv);
     }
   }
 

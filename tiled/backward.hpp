@@ -265,21 +265,18 @@ void native_backward(const Head<Real>& head, const BackwardHead<Real>& x, Index 
   backward(Native<Real>{}, head, x, first_row, rows, dk, dv, scratch);
 }
 
-/// out[j, d] = factor * sum over the parts, in their order, of part[j * columns + d], for rows [first, last).
-/// The sums replace the first part.
+/// out[j, d] = factor * sum[j * columns + d], with columns padded, for `rows` rows; or of the sum of both
+/// where out has the sum of other parts.
 template <class Real>
-void add_parts(Real* const* parts, Index count, Index first, Index last, Real factor,
-               const Matrix<Real>& out) {
+void add_part(const Real* sum, Index rows, bool is_first, Real factor, const Matrix<Real>& out) {
   constexpr Index w = lanes<Real>;
-  const Index columns = round_up(out.columns, w);
-  for (Index j = first; j < last; ++j) {
-    Real* const total = parts[0] + j * columns;
-    for (Index d = 0; d < columns; d += w) {
-      Vector<Real> sum = load(total + d);
-      for (Index n = 1; n < count; ++n) sum += load(parts[n] + j * columns + d);
-      store(total + d, sum);
+  for (Index j = 0; j < rows; ++j, sum += round_up(out.columns, w)) {
+    Index d = 0;
+    for (; out.column_stride == 1 && d + w <= out.columns; d += w) {
+      const Vector<Real> x = load(sum + d);
+      store(out.at(j, d), (is_first ? x : load(out.at(j, d)) + x) * factor);
     }
-    write_row(total, factor, out, j);
+    for (; d < out.columns; ++d) *out.at(j, d) = (is_first ? sum[d] : *out.at(j, d) + sum[d]) * factor;
   }
 }
 

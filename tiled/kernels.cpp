@@ -30,7 +30,7 @@ template <class Real>
 constexpr Kernels<Real> kernels = {
     forward_tiles<Real>,       forward_scratch<Real>, forward_parts<Real>,       native_forward<Real>,
     write_empty_row<Real>,     backward_tiles<Real>,  backward_scratch<Real>,    native_backward<Real>,
-    padded_columns<Real>,      add_parts<Real>,       for_all<Real, exp2<Real>>, for_all<Real, log2<Real>>,
+    padded_columns<Real>,      add_part<Real>,        for_all<Real, exp2<Real>>, for_all<Real, log2<Real>>,
     for_all<Real, tanh<Real>>, multiply_add<Real>,
 };
 

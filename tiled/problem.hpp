@@ -85,8 +85,7 @@ struct Kernels {
   void (*backward)(const Head<Real>&, const BackwardHead<Real>&, Index first_row, Index rows, Real* dk,
                    Real* dv, Real* scratch);
   Index (*padded_columns)(const Matrix<const Real>&);  // of dk and dv: [Sk, padded columns]
-  void (*add_parts)(Real* const* parts, Index count, Index first, Index last, Real factor,
-                    const Matrix<Real>& out);
+  void (*add_part)(const Real* sum, Index rows, bool is_first, Real factor, const Matrix<Real>& out);
 
   // For tests: the elementary functions, on n elements, a multiple of 64.
   void (*exp2)(const Real* x, Real* y, Index n);

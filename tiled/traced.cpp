@@ -167,10 +167,8 @@ Trace run(const AttentionSpec& spec, const AttentionInputs& in, View<const doubl
     backward(arithmetic, rows, rows_of(tensors, first), 0, rows.queries, dk.data(), dv.data(),
              scratch.data());
   });
-  double* const dk_parts[] = {dk.data()};
-  double* const dv_parts[] = {dv.data()};
-  add_parts(dk_parts, 1, 0, in.keys(), spec.scale, matrix(trace.dk.view(), 0));
-  add_parts(dv_parts, 1, 0, in.keys(), 1.0, matrix(trace.dv.view(), 0));
+  add_part(dk.data(), in.keys(), true, spec.scale, matrix(trace.dk.view(), 0));
+  add_part(dv.data(), in.keys(), true, 1.0, matrix(trace.dv.view(), 0));
   return std::move(recorder.trace);
 }
 
