@@ -73,6 +73,9 @@ struct Panel {
   Real *q, *o;  // Q^T [D, rows], or [D] of a lone row, multiplied by query_factor, and O [rows, o_stride]
   bool is_lone;
   Vector<Real> m[most_vectors], l[most_vectors];
+
+  Panel(const ScoreTile<Real>& tile_, Real* q_, Real* o_, bool is_lone_)  // leaves m and l open
+      : tile(tile_), q(q_), o(o_), is_lone(is_lone_) {}
 };
 
 /// Line 9 for the keys [0, keys) of one vector of rows: m := max(m, s), s := e^(s - m),
@@ -200,6 +203,7 @@ void write_rows(const Arithmetic& arithmetic, Normalisation normalisation, const
                 const ForwardHead<Real>& out, Index o_stride) {
   constexpr Index w = lanes<Real>;
   const ScoreTile<Real>& tile = panel.tile;
+  const ForwardHead<Real> to = out;  // which stores to tensors cannot change
   for (Index x = 0; x < tile.vectors; ++x) {
     // Through memory, because a lane of a register cannot be indexed.
     alignas(vector_bytes) Real m[w], l[w], lse[w], m_natural[w], inverse[w];
@@ -213,15 +217,15 @@ void write_rows(const Arithmetic& arithmetic, Normalisation normalisation, const
     for (Index lane = 0; lane < w && x * w + lane < tile.rows; ++lane) {
       const Index i = tile.first_row + x * w + lane;
       const bool row_is_empty = m[lane] == -infinity<Real> && l[lane] == l[lane];
-      if (out.lse.data) *out.lse.at(i) = row_is_empty ? -infinity<Real> : lse[lane];
-      if (out.m.data) *out.m.at(i) = row_is_empty ? -infinity<Real> : m_natural[lane];
-      if (out.l.data) *out.l.at(i) = row_is_empty ? Real{0} : l[lane];
-      if (!out.o.data) continue;
+      if (to.lse.data) *to.lse.at(i) = row_is_empty ? -infinity<Real> : lse[lane];
+      if (to.m.data) *to.m.at(i) = row_is_empty ? -infinity<Real> : m_natural[lane];
+      if (to.l.data) *to.l.at(i) = row_is_empty ? Real{0} : l[lane];
+      if (!to.o.data) continue;
       if (row_is_empty) {
         write_empty_row(tile.head, out, i);
         continue;
       }
-      write_row(panel.o + (x * w + lane) * o_stride, inverse[lane], out.o, i);
+      write_row(panel.o + (x * w + lane) * o_stride, inverse[lane], to.o, i);
     }
   }
 }
@@ -243,9 +247,7 @@ void forward(const Arithmetic& arithmetic, const Head<Real>& head, const Forward
     return {{head, task.first_row + first, rows, arithmetic.takes_all},
             own.q + n * own.rows * head.q.columns,
             own.o + n * own.rows * own.o_stride,
-            n == count,
-            {},
-            {}};
+            n == count};
   };
   Panel<Real> panels[] = {panel_of(0), panel_of(1), panel_of(2), panel_of(3), panel_of(4)};
   const Index used = count + has_lone;
