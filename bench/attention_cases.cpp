@@ -33,15 +33,15 @@ struct Problem {
              -1,
              0,
              EmptyRow::zero},
-        q({x.batch, x.heads, x.length, x.width}),
-        k(q),
-        v(q),
+        q({x.batch, x.heads, x.queries, x.width}),
+        k({x.batch, x.heads, x.length, x.width}),
+        v(k),
         o(q),
         d_o(q),
         dq(q),
-        dk(q),
-        dv(q),
-        lse({x.batch, x.heads, x.length}) {
+        dk(k),
+        dv(k),
+        lse({x.batch, x.heads, x.queries}) {
     test::Random random(1);
     for (Array<Real, 4>* tensor : {&q, &k, &v, &d_o}) {
       for (Index n = 0; n < tensor->size(); ++n)
@@ -103,9 +103,11 @@ void add(const std::vector<int>& threads_of_cases, const std::string& only, Case
         if (level == tiled::Level::v2) continue;
         add_case("forward", short_name(level), shape.forward_operations(), level,
                  [level](Problem<Real>& x) { x.forward(level); });
+        if (shape.queries == 1) continue;
         add_case("backward", short_name(level), shape.backward_operations(), level,
                  [level](Problem<Real>& x) { x.backward(level); });
       }
+      if (shape.queries != shape.length) continue;
       if (shape.length <= 2048) {  // it takes seconds for more
         add_case("forward", "Eigen", shape.forward_operations(), tiled::fastest_level(),
                  [](Problem<Real>& x) { x.eigen(); });

@@ -23,7 +23,10 @@ __attribute__((noinline)) void multiply_query(const Real* q, const Rows<Real>& k
     for (Index d = 0; d < whole; d += w) {
       const Vector<Real> x = load(q + d);
 #pragma GCC unroll 16
-      for (Index n = 0; n < w; ++n) sums[n] += x * load(row[n] + d);
+      for (Index n = 0; n < w; ++n) {
+        sums[n] += x * load(row[n] + d);
+        __builtin_prefetch(row[n] + w * k.stride + d, 0, 2);
+      }
     }
     Vector<Real> sum = sums_of_lanes<Real>(sums);
     for (Index d = whole; d < depth; ++d) {
@@ -41,6 +44,9 @@ void attend_alone(const Arithmetic& arithmetic, Normalisation normalisation, Pan
   const auto& tile = panel.tile;
   const auto [first, last] = tile.some[0];
   const Index keys = last - first;
+  for (Index j = first; j < last; ++j) {  // one row alone waits for memory, not for sums
+    for (Index e = 0; e < own.o_stride; e += w) __builtin_prefetch(v.data + j * v.stride + e, 0, 2);
+  }
   multiply_query(panel.q, {k.data + first * k.stride, k.stride}, tile.head.q.columns, keys, own.s);  // 8
 
   const Vector<Real> hidden = broadcast(-infinity<Real>);
