@@ -1,6 +1,4 @@
 // RMSNorm and RoPE on 64 MiB, beside a copy of as much.
-#include <new>
-
 #include "bench/cases.hpp"
 #include "core/array.hpp"
 #include "tiled/rms_norm.hpp"
@@ -11,32 +9,23 @@ namespace {
 
 constexpr Index copied_bytes = Index{64} << 20;
 
-/// Elements that begin at a multiple of 64 bytes, and are in memory already.
-class Aligned {
- public:
-  explicit Aligned(Index count)
-      : data_(static_cast<float*>(::operator new(static_cast<std::size_t>(count) * 4, alignment))) {
-    for (Index n = 0; n < count; ++n) data_[n] = static_cast<float>(n % 251) / 128 - 1;
-  }
-  ~Aligned() { ::operator delete(data_, alignment); }
-  Aligned(const Aligned&) = delete;
-  float* data() const { return data_; }
-
- private:
-  static constexpr std::align_val_t alignment{64};
-  float* data_;
-};
+/// 64 MiB that are in memory already.
+Array<float, 1> filled() {
+  Array<float, 1> x({copied_bytes / 4});
+  for (Index n = 0; n < x.size(); ++n) x(n) = static_cast<float>(n % 251) / 128 - 1;
+  return x;
+}
 
 struct RowProblem {
   static constexpr Index count = copied_bytes / 4, rows = 4096, width = 4096;
   static constexpr Index heads = 32, positions = 4096, head_width = 128;
 
-  Aligned x{count}, dy{count}, y{count};
-  Array<float, 1> weight{{width}, 1}, rstd{{rows}, 1}, dweight{{width}};
+  Array<float, 1> x = filled(), dy = filled(), y = filled(), weight{{width}, 1}, rstd{{rows}, 1},
+                  dweight{{width}};
   Array<float, 2> cos{{positions, head_width / 2}, 0.6f}, sin{{positions, head_width / 2}, 0.8f};
 
-  View<float, 2> matrix(const Aligned& tensor) const { return {tensor.data(), {rows, width}}; }
-  View<float, 3> in_heads(const Aligned& tensor) const {
+  static View<float, 2> matrix(Array<float, 1>& tensor) { return {tensor.data(), {rows, width}}; }
+  static View<float, 3> in_heads(Array<float, 1>& tensor) {
     return {tensor.data(), {heads, positions, head_width}};
   }
   void norm_forward() {

@@ -1,27 +1,10 @@
 // Array: an owning, row-major array of fixed rank.
 #pragma once
 
-#include <new>
-#include <vector>
-
+#include "core/aligned_vector.hpp"
 #include "core/view.hpp"
 
 namespace attest {
-
-/// Memory that begins with a line of the caches, as that of other tensor libraries does: vectors of rows
-/// whose length is a multiple of 64 bytes straddle none.
-template <class T>
-struct AlignedAllocator {
-  using value_type = T;
-  static constexpr std::align_val_t alignment{64};
-
-  AlignedAllocator() = default;
-  template <class U>
-  explicit AlignedAllocator(const AlignedAllocator<U>&) {}
-  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), alignment)); }
-  void deallocate(T* p, std::size_t) { ::operator delete(p, alignment); }
-  bool operator==(const AlignedAllocator&) const = default;
-};
 
 template <class T, int Rank>
 class Array {
@@ -54,7 +37,7 @@ class Array {
     return n;
   }
   Extents extents_{};
-  std::vector<T, AlignedAllocator<T>> values_;
+  AlignedVector<T> values_;
 };
 
 }  // namespace attest

@@ -1,9 +1,7 @@
 // The unit of the bounds' inner loops: eight columns at a time, whose sums stay in registers.
 #pragma once
 
-#include <new>
-#include <vector>
-
+#include "core/aligned_vector.hpp"
 #include "core/view.hpp"
 
 namespace attest::bounds {
@@ -19,20 +17,7 @@ inline Index padded(Index n) {
   return (n + lanes - 1) / lanes * lanes;
 }
 
-/// Memory on cache lines of its own, so that no group of lanes straddles two.
-template <class T>
-struct CacheLineAllocator {
-  using value_type = T;
-  static constexpr std::align_val_t alignment{64};
-
-  CacheLineAllocator() = default;
-  template <class U>
-  CacheLineAllocator(const CacheLineAllocator<U>&) {}
-  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), alignment)); }
-  void deallocate(T* p, std::size_t) { ::operator delete(p, alignment); }
-  bool operator==(const CacheLineAllocator&) const { return true; }
-};
-using Lanes = std::vector<double, CacheLineAllocator<double>>;
+using Lanes = AlignedVector<double>;
 
 }  // namespace attest::bounds
 
