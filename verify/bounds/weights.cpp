@@ -11,6 +11,7 @@ namespace attest::bounds {
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr double below_one = 1 - 0x1p-53;
 constexpr double mean_magnitude = 0.8;  // of normal noise, in standard deviations
 
 }  // namespace
@@ -154,7 +155,9 @@ void Weights::compute_stored(const Arithmetic& a) {
   double kept = 0, flips = 0;
   for (Index c = 0; c < n; ++c) {
     const double weight = p[c], relative = weight * l;
-    const double spacing = grid.spacing(weight), relative_spacing = grid.spacing(relative) / l;
+    // The row's maximum is stored as 1, exactly: the spacing below 1 counts, however l was rounded.
+    const double spacing = grid.spacing(weight),
+                 relative_spacing = grid.spacing(std::min(relative, below_one)) / l;
     // A weight of 1, whether or not it is normalised, is stored as 1 by every kernel. Equation (10a).
     if (1 - weight <= 0x1p-13 * u && std::abs(relative - 1) <= 0x1p-13 * u && growth[c] + shared < 0.5 * u) {
       store[c] = 1 - weight;
