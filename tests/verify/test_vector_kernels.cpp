@@ -107,49 +107,65 @@ TEST_CASE("the vector kernels form the sums that the bounds need") {
              prefix_sum.matches(got[4][j], 2 * depth)));
     }
 
-    std::vector<ValueKey> value_keys;
-    std::vector<CentredKey> centred_keys;
+    enum { p, store, store_variance, predicted, growth = predicted + 3, variance, tangent, spread, arrays };
+    std::vector<double> c[arrays];
+    for (auto& x : c) x = random_values(random, count);
+    for (double& weight : c[p]) weight = std::abs(weight);
+    constexpr double vanishing = 0.1;
+    std::vector<const double*> rows;
     std::vector<Factor> factors;
     for (Index n = 0; n < count; ++n) {
-      double c[14];
-      for (double& x : c) x = random.symmetric() / 3;
-      const double* row = &v[n * width];
-      value_keys.push_back({row, c[0], c[1], c[2], c[3], c[4], {c[5], c[6], c[7]}});
-      centred_keys.push_back({row, c[8], c[9], c[10], c[11], c[12], c[13]});
-      factors.push_back({c[0], c[1], c[2], c[3], c[4], c[5], {c[6], c[7], c[8], c[9]}});
+      rows.push_back(&v[n * width]);
+      double f[10];
+      for (double& x : f) x = random.symmetric() / 3;
+      factors.push_back({f[0], f[1], f[2], f[3], f[4], f[5], {f[6], f[7], f[8], f[9]}});
     }
-    std::vector<ValueBlock> values(blocks);
+    const auto value_keys = [&](Index from) {
+      const auto at = [&](int array) { return &c[array][from]; };
+      return ValueKeys{&rows[from],
+                       at(p),
+                       at(store),
+                       at(store_variance),
+                       {at(predicted), at(predicted + 1), at(predicted + 2)},
+                       vanishing};
+    };
+    std::vector<ValueBlock> values(blocks), fewer_sums(blocks);
     std::vector<TermBlock> terms(blocks);
     const Index half = count / 2;
-    kernels->add_values(values.data(), blocks, value_keys.data(), half);  // continued by the second call
-    kernels->add_values(values.data(), blocks, value_keys.data() + half, count - half);
-    kernels->add_centred(values.data(), blocks, centred_keys.data(), count);
+    kernels->add_values(values.data(), blocks, value_keys(0), half);  // continued by the second call
+    kernels->add_values(values.data(), blocks, value_keys(half), count - half);
+    const CentredKeys centred_keys{rows.data(),        c[p].data(),       c[growth].data(),
+                                   c[variance].data(), c[tangent].data(), c[spread].data()};
+    kernels->add_centred(values.data(), blocks, centred_keys, count);
+    kernels->add_values(fewer_sums.data(), blocks,
+                        {rows.data(), c[p].data(), nullptr, nullptr, {}, vanishing}, count);
+    CentredKeys without_coherent = centred_keys;
+    without_coherent.spread = nullptr;
+    kernels->add_centred(fewer_sums.data(), blocks, without_coherent, count);
     kernels->add_terms(terms.data(), blocks, factors.data(), v.data(), half);
     kernels->add_terms(terms.data(), blocks, factors.data() + half, &v[half * width], count - half);
     for (Index e = 0; e < width; ++e) {
       const ValueBlock& g = values[e / lanes];
       const TermBlock& t = terms[e / lanes];
       const Index x = e % lanes;
-      Sum value[8], centred[6], term[10];
+      Sum value[9], centred[6], term[10];
       for (Index n = 0; n < count; ++n) {
-        const ValueKey& k = value_keys[n];
-        const CentredKey& c = centred_keys[n];
         const Factor& f = factors[n];
-        const long double s = v[n * width + e], size = std::abs(s), from_o = s - g.o[x];
-        value[0].add(k.p * s);
-        value[1].add(k.p * size);
-        value[2].add(k.p_squared * s * s);
-        value[3].add(k.store * size);
-        value[4].add(k.store_variance * s * s);
-        value[5].add(k.tiny * s);
-        value[6].add(k.predicted[0] * s);
-        value[7].add(k.predicted[2] * s);
-        centred[0].add(c.worst * std::abs(from_o));
-        centred[1].add(c.spread * std::abs(from_o));
-        centred[2].add(c.second_order * std::abs(from_o));
-        centred[3].add(c.variance * from_o * from_o);
-        centred[4].add(c.scale * from_o);
-        centred[5].add(c.coherent * std::abs(from_o));
+        const long double s = v[n * width + e], size = std::abs(s), from_o = s - g.o[x], weight = c[p][n],
+                          term_size = weight * std::abs(from_o);
+        value[0].add(weight * s);
+        value[1].add(weight * size);
+        value[2].add(weight * weight * s * s);
+        value[3].add(c[store][n] * size);
+        value[4].add(c[store_variance][n] * s * s);
+        if (weight < vanishing) value[5].add(weight * s);
+        for (int k = 0; k < 3; ++k) value[6 + k].add(c[predicted + k][n] * s);
+        centred[0].add(c[growth][n] * term_size);
+        centred[1].add(term_size);
+        centred[2].add(c[variance][n] * term_size);
+        centred[3].add(c[variance][n] * term_size * term_size);
+        centred[4].add(c[tangent][n] * weight * from_o);
+        centred[5].add(c[spread][n] * term_size);
         term[0].add(f.value * s);
         term[1].add(std::abs(f.value * s));
         term[2].add(f.value * s * f.value * s);
@@ -162,16 +178,20 @@ TEST_CASE("the vector kernels form the sums that the bounds need") {
         term[9].add(f.predicted[3] * s);
       }
       const double got_values[] = {
-          g.o[x],    g.magnitude[x],    g.squares[x],     g.store[x], g.store_variance[x],
-          g.tiny[x], g.predicted[0][x], g.predicted[2][x]};
+          g.o[x],    g.magnitude[x],    g.squares[x],      g.store[x],       g.store_variance[x],
+          g.tiny[x], g.predicted[0][x], g.predicted[1][x], g.predicted[2][x]};
       const double got_centred[] = {g.worst[x],    g.spread[x], g.second_order[x],
                                     g.variance[x], g.scale[x],  g.coherent[x]};
       const double got_terms[] = {t.value[x],        t.magnitude[x],   t.squares[x], t.worst[x],
                                   t.variance[x],     t.systematic[x],  t.spread[x],  t.rest[x],
                                   t.predicted[0][x], t.predicted[3][x]};
-      for (int k = 0; k < 8; ++k) CHECK(value[k].matches(got_values[k], count));
+      for (int k = 0; k < 9; ++k) CHECK(value[k].matches(got_values[k], count));
       for (int k = 0; k < 6; ++k) CHECK(centred[k].matches(got_centred[k], count));
       for (int k = 0; k < 10; ++k) CHECK(term[k].matches(got_terms[k], count));
+      const ValueBlock& fewer = fewer_sums[e / lanes];
+      CHECK((value[1].matches(fewer.magnitude[x], count) && value[5].matches(fewer.tiny[x], count) &&
+             fewer.store[x] == 0 && fewer.store_variance[x] == 0 && fewer.predicted[2][x] == 0));
+      CHECK((centred[3].matches(fewer.variance[x], count) && fewer.coherent[x] == 0));
     }
   }
 }

@@ -46,6 +46,7 @@ class Forward {
         write_empty_row(h, i);
         continue;
       }
+      row.with_coherent = errors_ || keys_repeat(row.w);
       query_[attending++] = i;
       if (out_.lse || out_.m || out_.l) write_statistics(row.w, h, i);
       if (out_.p) write_weights(row.w, h, i);
@@ -144,28 +145,19 @@ void Forward::write_empty_row(Index h, Index i) const {
 // Equations (14) and (15).
 void Forward::write_statistics(const Weights& w, Index h, Index i) const {
   const Arithmetic& a = arithmetic_;
-  double up = w.sink_p * std::expm1(w.sink_delta), down = w.sink_p * std::exp(-w.sink_delta);
-  double noise = w.sink_p * std::sqrt(w.sink_variance), scale = 0, truncation = 0, drift = 0;
-  for (Index c = 0; c < w.count(); ++c) {
-    const Index j = w.key[c];
-    up += w.p[c] * w.growth[c];
-    down += w.p[c] / (1 + w.growth[c]);
-    noise += w.p[c] * std::sqrt(w.variance[c]);
-    scale += w.p[c] * w.tangent[c];
-    drift += w.p[c] * w.drift[c];
-    truncation += w.p[c] * std::abs(spec_.scale) * std::sqrt(w.scores.products.squares[j]);
-  }
+  const Weights::InRowSum sum = w.in_row_sum();
   const double sum_worst = row_sum_worst(w);
   const double log = a.log_error + a.log_relative * std::abs(std::log(w.l));
   const double ends = a.u * (2 * std::abs(w.m) + 2 * std::abs(w.lse) + 4 * w.scores.inherited_worst);
-  const double worst = std::max(std::log1p(up), -std::log(down)) + log_row_sum_worst(w) + log + ends +
+  const double worst = std::max(std::log1p(sum.up), -std::log(sum.down)) + log_row_sum_worst(w) + log + ends +
                        2 * a.u * w.largest + w.split;
   const bool coherent = keys_repeat(w) || w.structure.row_sum_is_coherent;
+  const double truncation = 0.2 * qk_.bias * std::abs(spec_.scale) * sum.truncation;
   const double systematic = a.exp_error + w.shift + w.split + w.update + log + ends +
-                            (qk_.bias + a.u) * std::abs(scale) + 0.2 * qk_.bias * truncation +
-                            capped_systematic() + w.structure.stagnation + (coherent ? sum_worst : 0) +
-                            std::abs(drift) + (w.structure.few_stored_values ? w.stored_sum : 0);
-  const double sigma = std::sqrt(noise * noise + row_sum_variance(w));
+                            (qk_.bias + a.u) * std::abs(sum.scale) + truncation + capped_systematic() +
+                            w.structure.stagnation + (coherent ? sum_worst : 0) + std::abs(sum.drift) +
+                            (w.structure.few_stored_values ? w.stored_sum : 0);
+  const double sigma = std::sqrt(sum.noise * sum.noise + row_sum_variance(w));
   const double unit = out_.lse_unit, to_unit = unit == 1 ? 0 : 2 * a.u * std::abs(w.lse);
   for (Index r = 0; out_.lse && r < out_.lse.extent(2); ++r) {
     out_.lse.set_bound(w.lse * unit, (worst + to_unit) * unit, (systematic + to_unit) * unit, sigma * unit,
@@ -192,23 +184,18 @@ void Forward::write_statistics(const Weights& w, Index h, Index i) const {
 void Forward::write_weights(const Weights& w, Index h, Index i) const {
   for (Index j = 0; j < head_.keys; ++j) out_.p.set_exact(0, h, i, j);
   const double sum_worst = row_sum_worst(w), growth = std::exp(2 * w.delta_max);
-  double mean = w.sink_p * std::expm1(w.sink_delta), noise = w.sink_p * std::sqrt(w.sink_variance), drift = 0;
-  for (Index c = 0; c < w.count(); ++c) {
-    mean += w.p[c] * w.growth[c];
-    noise += w.p[c] * std::sqrt(w.variance[c]);
-    drift += w.p[c] * w.drift[c];
-  }
+  const Weights::InRowSum sum = w.in_row_sum();
   for (Index c = 0; c < w.count(); ++c) {
     const double worst =
-        w.p[c] * (growth * (w.growth[c] + mean) + (sum_worst + 3 * arithmetic_.u) * (1 + 2 * sum_worst)) +
+        w.p[c] * (growth * (w.growth[c] + sum.up) + (sum_worst + 3 * arithmetic_.u) * (1 + 2 * sum_worst)) +
         w.store[c] * growth * (1 + sum_worst + 3 * arithmetic_.u) + arithmetic_.flush;
     const double systematic = w.p[c] * (2 * arithmetic_.exp_error + w.update + w.shift + w.split +
                                         3 * arithmetic_.u + (qk_.bias + arithmetic_.u) * 2 * w.largest +
-                                        w.structure.stagnation + std::abs(w.drift[c] - drift)) +
+                                        w.structure.stagnation + std::abs(w.drift[c] - sum.drift)) +
                               (keys_repeat(w) || w.structure.row_sum_is_coherent ? w.p[c] * sum_worst : 0) +
                               arithmetic_.flush + w.p[c] * capped_systematic();
     const double variance =
-        w.p[c] * w.p[c] * (w.variance[c] + noise * noise + row_sum_variance(w)) + w.store_variance[c];
+        w.p[c] * w.p[c] * (w.variance[c] + sum.noise * sum.noise + row_sum_variance(w)) + w.store_variance[c];
     out_.p.set_bound(w.p[c], worst, systematic, std::sqrt(variance), share_, h, i, w.key[c]);
   }
 }

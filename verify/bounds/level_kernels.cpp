@@ -104,25 +104,26 @@ ATTEST_ALWAYS_INLINE void for_columns(Index blocks, const F& f) {
   }
 }
 
-void add_values(ValueBlock* blocks, Index count_of_blocks, const ValueKey* keys, Index count) {
+template <bool is_rounded>
+void add_values_of(ValueBlock* blocks, Index count_of_blocks, const ValueKeys& keys, Index count) {
   for_columns(count_of_blocks, [&](Index b, Index e, Index column) ATTEST_INLINE_LAMBDA {
     ValueBlock& s = blocks[b];
     V o = load(s.o + e), prefix = load(s.prefix + e), prefix_sum = load(s.prefix_sum + e),
       size = load(s.magnitude + e), squares = load(s.squares + e), stored = load(s.store + e),
-      store_variance = load(s.store_variance + e), tiny = load(s.tiny + e),
+      store_variance = load(s.store_variance + e),
       predicted[3] = {load(s.predicted[0] + e), load(s.predicted[1] + e), load(s.predicted[2] + e)};
     for (Index n = 0; n < count; ++n) {
-      const ValueKey& key = keys[n];
-      const V x = load(key.v + column), x_size = magnitude(x), square = x * x;
-      o += key.p * x;
+      const V x = load(keys.v[n] + column), t = keys.p[n] * x;
+      o += t;
       prefix += o * o;
       prefix_sum += o;
-      size += key.p * x_size;
-      squares += key.p_squared * square;
-      stored += key.store * x_size;
-      store_variance += key.store_variance * square;
-      tiny += key.tiny * x;
-      for (int k = 0; k < 3; ++k) predicted[k] += key.predicted[k] * x;
+      size += magnitude(t);
+      squares += t * t;
+      if constexpr (is_rounded) {
+        stored += keys.store[n] * magnitude(x);
+        store_variance += keys.store_variance[n] * (x * x);
+        for (int k = 0; k < 3; ++k) predicted[k] += keys.predicted[k][n] * x;
+      }
     }
     store(s.o + e, o);
     store(s.prefix + e, prefix);
@@ -131,26 +132,38 @@ void add_values(ValueBlock* blocks, Index count_of_blocks, const ValueKey* keys,
     store(s.squares + e, squares);
     store(s.store + e, stored);
     store(s.store_variance + e, store_variance);
-    store(s.tiny + e, tiny);
     for (int k = 0; k < 3; ++k) store(s.predicted[k] + e, predicted[k]);
   });
 }
 
-void add_centred(ValueBlock* blocks, Index count_of_blocks, const CentredKey* keys, Index count) {
+void add_tiny(ValueBlock* blocks, Index count_of_blocks, const double* v, double p) {
+  for_columns(count_of_blocks, [&](Index b, Index e, Index column) ATTEST_INLINE_LAMBDA {
+    store(blocks[b].tiny + e, load(blocks[b].tiny + e) + p * load(v + column));
+  });
+}
+
+void add_values(ValueBlock* blocks, Index count_of_blocks, const ValueKeys& keys, Index count) {
+  (keys.store ? add_values_of<true> : add_values_of<false>)(blocks, count_of_blocks, keys, count);
+  for (Index n = 0; n < count; ++n) {
+    if (keys.p[n] < keys.vanishing) add_tiny(blocks, count_of_blocks, keys.v[n], keys.p[n]);
+  }
+}
+
+template <bool with_coherent>
+void add_centred_of(ValueBlock* blocks, Index count_of_blocks, const CentredKeys& keys, Index count) {
   for_columns(count_of_blocks, [&](Index b, Index e, Index column) ATTEST_INLINE_LAMBDA {
     ValueBlock& s = blocks[b];
     const V o = load(s.o + e);
     V worst = load(s.worst + e), spread = load(s.spread + e), second_order = load(s.second_order + e),
       variance = load(s.variance + e), scale = load(s.scale + e), coherent = load(s.coherent + e);
     for (Index n = 0; n < count; ++n) {
-      const CentredKey& key = keys[n];
-      const V x = load(key.v + column) - o, x_size = magnitude(x);
-      worst += key.worst * x_size;
-      spread += key.spread * x_size;
-      second_order += key.second_order * x_size;
-      variance += key.variance * (x * x);
-      scale += key.scale * x;
-      coherent += key.coherent * x_size;
+      const V t = keys.p[n] * (load(keys.v[n] + column) - o), size = magnitude(t);
+      worst += keys.growth[n] * size;
+      spread += size;
+      second_order += keys.variance[n] * size;
+      variance += keys.variance[n] * (t * t);
+      scale += keys.tangent[n] * t;
+      if constexpr (with_coherent) coherent += keys.spread[n] * size;
     }
     store(s.worst + e, worst);
     store(s.spread + e, spread);
@@ -159,6 +172,10 @@ void add_centred(ValueBlock* blocks, Index count_of_blocks, const CentredKey* ke
     store(s.scale + e, scale);
     store(s.coherent + e, coherent);
   });
+}
+
+void add_centred(ValueBlock* blocks, Index count_of_blocks, const CentredKeys& keys, Index count) {
+  (keys.spread ? add_centred_of<true> : add_centred_of<false>)(blocks, count_of_blocks, keys, count);
 }
 
 void add_terms(TermBlock* blocks, Index count_of_blocks, const Factor* factors, const double* vectors,

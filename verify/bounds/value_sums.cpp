@@ -2,36 +2,18 @@
 #include "verify/bounds/value_sums.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 namespace attest::bounds {
 namespace {
 
-using ValueKeys = ValueKey[rows_in_cache];
-using CentredKeys = CentredKey[rows_in_cache];
-
-void value_keys(const Weights& w, Index first, Index count, const Head& head, double vanishing,
-                ValueKeys& keys) {
-  for (Index n = 0; n < count; ++n) {
-    const Index c = first + n;
-    const double p = w.p[c];
-    keys[n] = {head.v_row(w.key[c]),
-               p,
-               p * p,
-               w.store[c],
-               w.store_variance[c],
-               p < vanishing ? p : 0,
-               {w.predicted[0][c], w.predicted[1][c], w.predicted[2][c]}};
-  }
-}
-
-void centred_keys(const Weights& w, Index first, Index count, const Head& head, CentredKeys& keys) {
-  for (Index n = 0; n < count; ++n) {
-    const Index c = first + n;
-    const double p = w.p[c], variance = w.variance[c];
-    keys[n] = {head.v_row(w.key[c]), p * w.growth[c],        p, p * variance, p * p * variance,
-               p * w.tangent[c],     p * std::sqrt(variance)};
-  }
+/// The rows of V of `count` keys.
+using ValueRows = std::array<const double*, rows_in_cache>;
+ValueRows value_rows(const Weights& w, Index first, Index count, const Head& head) {
+  ValueRows rows;
+  for (Index n = 0; n < count; ++n) rows[n] = head.v_row(w.key[first + n]);
+  return rows;
 }
 
 /// The sink is a key whose value is 0.
@@ -67,13 +49,22 @@ void compute_value_sums(std::span<ValueSums> rows, const Head& head, const Arith
     }
   };
   for_pieces([&](ValueSums& row, Index first, Index count) {
-    ValueKeys keys;
-    value_keys(row.w, first, count, head, vanishing, keys);
+    const Weights& w = row.w;
+    const ValueRows v = value_rows(w, first, count, head);
+    ValueKeys keys{v.data(), &w.p[first], nullptr, nullptr, {}, vanishing};
+    if (arithmetic.p_is_rounded) {
+      keys.store = &w.store[first];
+      keys.store_variance = &w.store_variance[first];
+      for (int k = 0; k < 3; ++k) keys.predicted[k] = &w.predicted[k][first];
+    }
     vector_kernels().add_values(row.blocks.data(), blocks, keys, count);
   });
   for_pieces([&](ValueSums& row, Index first, Index count) {
-    CentredKeys keys;
-    centred_keys(row.w, first, count, head, keys);
+    const Weights& w = row.w;
+    const ValueRows v = value_rows(w, first, count, head);
+    const double* spread = row.with_coherent ? &w.spread[first] : nullptr;
+    const CentredKeys keys{v.data(),           &w.p[first],       &w.growth[first],
+                           &w.variance[first], &w.tangent[first], spread};
     vector_kernels().add_centred(row.blocks.data(), blocks, keys, count);
   });
   for (ValueSums& row : rows) {

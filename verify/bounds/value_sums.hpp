@@ -12,6 +12,7 @@ namespace attest::bounds {
 /// One attention row and its sums.
 struct ValueSums {
   Weights w;
+  bool with_coherent;  // is that sum needed?
   std::vector<ValueBlock> blocks;
 };
 

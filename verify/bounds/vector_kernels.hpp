@@ -38,14 +38,18 @@ struct alignas(64) ValueBlock {
   double coherent[lanes];      // sum p sqrt(variance) |x|
 };
 
-/// One key's row of V and its coefficients in the sums with x = v, and in those with x = v - o.
-struct ValueKey {
-  const double* v;
-  double p, p_squared, store, store_variance, tiny, predicted[3];
+/// Keys of one attention row in the sums with x = v: entries of the arrays of Weights, and each key's row of
+/// V.
+struct ValueKeys {
+  const double* const* v;
+  const double *p, *store, *store_variance,
+      *predicted[3];  // p alone where nothing is rounded: all others null
+  double vanishing;   // weights below this are tiny
 };
-struct CentredKey {
-  const double* v;
-  double worst, spread, second_order, variance, scale, coherent;
+/// And in those with x = v - o.
+struct CentredKeys {
+  const double* const* v;
+  const double *p, *growth, *variance, *tangent, *spread;  // spread null: coherent is not needed
 };
 
 /// Ways to store a factor of which a contract leaves the choice to the kernel.
@@ -83,8 +87,8 @@ struct VectorKernels {
                        const ProductArrays& sums);
 
   /// Add `count` keys to the sums with x = v, and to those with x = v - o.
-  void (*add_values)(ValueBlock* sums, Index blocks, const ValueKey* keys, Index count);
-  void (*add_centred)(ValueBlock* sums, Index blocks, const CentredKey* keys, Index count);
+  void (*add_values)(ValueBlock* sums, Index blocks, const ValueKeys& keys, Index count);
+  void (*add_centred)(ValueBlock* sums, Index blocks, const CentredKeys& keys, Index count);
 
   /// Add `count` terms; vector n is vectors[n * blocks * lanes] ...
   void (*add_terms)(TermBlock* sums, Index blocks, const Factor* factors, const double* vectors, Index count);

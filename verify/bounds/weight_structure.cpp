@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "verify/bounds/storage_grid.hpp"
 
@@ -76,8 +77,8 @@ bool may_be_few(const std::vector<double>& ascending, int bits, double narrowest
 
 }  // namespace
 
-WeightStructure weight_structure(const std::vector<double>& p, double l, const Arithmetic& arithmetic) {
-  std::vector<double> ascending = p;
+WeightStructure weight_structure(std::span<const double> p, double l, const Arithmetic& arithmetic) {
+  std::vector<double> ascending(p.begin(), p.end());
   sort_ascending(ascending, arithmetic.u < 0x1p-25);
   double keys_concentration = 0;  // 1 / effective number of keys
   for (const double x : ascending) keys_concentration += x * x;

@@ -1,7 +1,7 @@
 // Where the weights of a row are so regular that their rounding errors do not average out.
 #pragma once
 
-#include <vector>
+#include <span>
 
 #include "verify/bounds/arithmetic.hpp"
 
@@ -18,6 +18,6 @@ struct WeightStructure {
 
 /// p: weights of the keys that a row attends to, sum <= 1 (a sink may hold the rest); l: the row sum relative
 /// to the row maximum.
-WeightStructure weight_structure(const std::vector<double>& p, double l, const Arithmetic& arithmetic);
+WeightStructure weight_structure(std::span<const double> p, double l, const Arithmetic& arithmetic);
 
 }  // namespace attest::bounds

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "verify/bounds/storage_grid.hpp"
 
@@ -14,6 +15,13 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double below_one = 1 - 0x1p-53;
 constexpr double mean_magnitude = 0.8;  // of normal noise, in standard deviations
 
+ATTEST_VECTORISED
+double largest_of(const double* x, Index n) {
+  LaneMaximum most(-infinity);
+  for_lanes(n, [&](Index c, Index lane) { most.take(lane, x[c]); });
+  return most.total();
+}
+
 }  // namespace
 
 bool Weights::compute(const AttentionSpec& spec, const AttentionInputs& in, const Head& head,
@@ -22,11 +30,13 @@ bool Weights::compute(const AttentionSpec& spec, const AttentionInputs& in, cons
   if (!compute_exact(in, h)) return false;
   compute_exponent_errors(in, arithmetic, h);
   compute_stored(arithmetic);
-  structure = weight_structure(p, l, arithmetic);
+  structure = weight_structure({p.data(), key.size()}, l, arithmetic);
   if (structure.multiplicity > 1.1) {
     for (double& x : variance) x *= structure.multiplicity;
     for (double& x : store_variance) x *= structure.multiplicity;
   }
+  spread.resize(key.size());
+  std::ranges::transform(variance, spread.begin(), [](double x) { return std::sqrt(x); });
   stored_sum = stored_sum_variance = 0;
   for (Index c = 0; arithmetic.contract.row_sum_takes_stored_weights && c < count(); ++c) {
     stored_sum += store[c];
@@ -35,32 +45,62 @@ bool Weights::compute(const AttentionSpec& spec, const AttentionInputs& in, cons
   return true;
 }
 
-bool Weights::compute_exact(const AttentionInputs& in, Index h) {
-  key.clear();
-  for (Index j = scores.first; j < scores.last; ++j) {
-    if (scores.s[j] != -infinity) key.push_back(j);
+ATTEST_VECTORISED
+void Weights::find_keys() {
+  const double* s = scores.s.data() + scores.first;
+  LaneSum masked;
+  for_lanes(span(), [&](Index c, Index lane) { masked.part[lane] += s[c] == -infinity ? 1 : 0; });
+  if (masked.total() == 0) {
+    key.resize(span());
+    std::iota(key.begin(), key.end(), scores.first);
+    return;
   }
-  const auto gather = [this](const std::vector<double>& from, std::vector<double>& to) {
-    to.resize(key.size());
-    for (Index c = 0; c < count(); ++c) to[c] = from[key[c]];
-  };
-  gather(scores.s, score);
-  gather(scores.tangent, tangent);
-  gather(scores.drift, drift);
-  const Index n = count();
-  top = std::max_element(score.begin(), score.end()) - score.begin();
-  m = in.sink ? in.sink(h) : -infinity;
-  for (const double s : score) m = std::max(m, s);
-  if (m == -infinity) return false;
+  key.clear();
+  for (Index c = 0; c < span(); ++c) {
+    if (s[c] != -infinity) key.push_back(scores.first + c);
+  }
+}
 
+/// p: e^(score - m), without a division; returns their sum.
+ATTEST_VECTORISED
+double Weights::exponentials() {
+  const Index n = count();
   p.resize(padded(n));
   for (Index c = 0; c < n; ++c) p[c] = score[c] - m;
   std::fill(p.begin() + n, p.end(), 0.0);
   vector_kernels().exp(p.data(), p.data(), padded(n));
-  p.resize(n);
+  std::fill(p.begin() + n, p.end(), 0.0);
+  LaneSum sum;
+  for_lanes(n, [&](Index c, Index lane) { sum.part[lane] += p[c]; });
+  return sum.total();
+}
+
+bool Weights::compute_exact(const AttentionInputs& in, Index h) {
+  find_keys();
+  const Index n = count();
+  const auto gather = [&](const auto& from, Lanes& to) {
+    to.resize(n);
+    if (n == span()) {
+      std::copy_n(from.begin() + scores.first, n, to.begin());
+    } else {
+      for (Index c = 0; c < n; ++c) to[c] = from[key[c]];
+    }
+  };
+  gather(scores.s, score);
+  gather(scores.tangent, tangent);
+  gather(scores.drift, drift);
+  gather(scores.error, growth);
+  gather(scores.variance, variance);
+  gather(scores.products.squares, squares);
+  m = largest_of(score.data(), n);
+  top = std::ranges::find(score, m) - score.begin();
+  if (top == n) top = 0;
+  if (in.sink) m = std::max(m, in.sink(h));
+  if (m == -infinity) return false;
+
+  l = exponentials();
   sink_p = in.sink ? std::exp(in.sink(h) - m) : 0;
-  l = sink_p;
-  for (const double weight : p) l += weight;
+  l += sink_p;
   for (double& weight : p) weight /= l;
   sink_p /= l;
   lse = m + std::log(l);
@@ -70,12 +110,12 @@ bool Weights::compute_exact(const AttentionInputs& in, Index h) {
 // Equations (7) and (8).
 ATTEST_VECTORISED
 void Weights::compute_exponent_errors(const AttentionInputs& in, const Arithmetic& a, Index h) {
-  const double tiles = a.tiles(count(), span());
+  const Index n = count();
+  const double tiles = a.tiles(n, span());
   const double per_update = a.exps_per_tile * (a.exp_error + 2 * a.u);
-  largest = std::abs(lse);
-  for (const double s : score) largest = std::max(largest, std::abs(s));
-  if (in.sink) largest = std::max(largest, std::abs(in.sink(h)));
-  largest += scores.inherited_worst;
+  LaneMaximum magnitude(std::abs(lse));
+  for_lanes(n, [&](Index c, Index lane) { magnitude.take(lane, std::abs(score[c])); });
+  largest = std::max(magnitude.total(), in.sink ? std::abs(in.sink(h)) : 0) + scores.inherited_worst;
   shift = 2 * a.u * largest;
   // Rescaling errors of successive tiles partly cancel: the sum grows like ln T (harmonic numbers of new
   // maxima).
@@ -90,20 +130,17 @@ void Weights::compute_exponent_errors(const AttentionInputs& in, const Arithmeti
   const auto variance_of = [&](double s, double noise) {
     return noise + 4 * u2 * (m - s) * (m - s) + a.exp_error * a.exp_error / 3;
   };
-  delta.resize(count());
-  variance.resize(count());
-  delta_max = 0;
-  for (Index c = 0; c < count(); ++c) {
-    delta[c] = worst_of(score[c], scores.error[key[c]]);
-    variance[c] = variance_of(score[c], scores.variance[key[c]]);
-    delta_max = std::max(delta_max, delta[c]);
-  }
+  LaneMaximum delta(0);
+  growth.resize(padded(n), 0.0);
+  for_lanes(n, [&](Index c, Index lane) {
+    growth[c] = worst_of(score[c], growth[c]);
+    variance[c] = variance_of(score[c], variance[c]);
+    delta.take(lane, growth[c]);
+  });
   sink_delta = in.sink ? worst_of(in.sink(h), 0) : 0;
   sink_variance = in.sink ? variance_of(in.sink(h), 0) : 0;
-  delta_max = std::max(delta_max, sink_delta);
-  growth.resize(padded(count()));
-  std::fill(std::copy(delta.begin(), delta.end(), growth.begin()), growth.end(), 0.0);
-  vector_kernels().expm1(growth.data(), growth.data(), padded(count()));
+  delta_max = std::max(delta.total(), sink_delta);
+  vector_kernels().expm1(growth.data(), growth.data(), padded(n));
 }
 
 // The rounding errors of all weights together, where each is stored as the nearest number to weight / r with
@@ -111,18 +148,38 @@ void Weights::compute_exponent_errors(const AttentionInputs& in, const Arithmeti
 ATTEST_VECTORISED
 double Weights::joint_store_variance(const Arithmetic& a) const {
   const StorageGrid grid(a.contract.p_dtype);
-  constexpr int places = 8;
   double largest_sum = 0;
+  constexpr int places = 8;
   for (int k = 0; k < places; ++k) {
-    const double r = std::exp2(static_cast<double>(k) / places);
-    double sum = 0;
-    for (Index c = 0; c < count(); ++c) {
-      const double spacing = r * grid.spacing(p[c] / r);
-      sum += store_variance[c] > 0 ? spacing * spacing / 12 : 0;
-    }
-    largest_sum = std::max(largest_sum, sum);
+    const double r = std::exp2(static_cast<double>(k) / places), per_r = 1 / r;
+    LaneSum squares_of;
+    for_lanes(count(), [&](Index c, Index lane) {
+      const double spacing = grid.spacing(p[c] * per_r);
+      squares_of.part[lane] += store_variance[c] > 0 ? spacing * spacing : 0;
+    });
+    largest_sum = std::max(largest_sum, r * r / 12 * squares_of.total());
   }
   return largest_sum;
+}
+
+ATTEST_VECTORISED
+Weights::InRowSum Weights::in_row_sum() const {
+  LaneSum up, down, noise, scale, off, truncation;
+  for_lanes(count(), [&](Index c, Index lane) {
+    const double weight = p[c];
+    up.part[lane] += weight * growth[c];
+    down.part[lane] += weight / (1 + growth[c]);
+    noise.part[lane] += weight * spread[c];
+    scale.part[lane] += weight * tangent[c];
+    off.part[lane] += weight * drift[c];
+    truncation.part[lane] += weight * std::sqrt(squares[c]);
+  });
+  return {up.total() + sink_p * std::expm1(sink_delta),
+          down.total() + sink_p * std::exp(-sink_delta),
+          noise.total() + sink_p * std::sqrt(sink_variance),
+          scale.total(),
+          off.total(),
+          truncation.total()};
 }
 
 // A device may store weights normalised (p) or relative to a running maximum (p l); the larger error counts.
@@ -145,37 +202,34 @@ void Weights::compute_stored(const Arithmetic& a) {
                         2 * (a.u * (2 * std::abs(lse) + 3) + a.log_error + a.exp_error +
                              gamma(a.most_splits, a.u) + a.log_relative * std::log(1 + a.most_splits));
   // Where the keys are visited in halves, the half without the largest score has a maximum of its own.
-  const auto half = score.begin() + n / 2;
-  const double half_max[2] = {half == score.begin() ? -infinity : *std::max_element(score.begin(), half),
-                              half == score.end() ? -infinity : *std::max_element(half, score.end())};
+  const double half_max[2] = {largest_of(score.data(), n / 2), largest_of(score.data() + n / 2, n - n / 2)};
   const Index lower = half_max[0] < half_max[1] ? 0 : 1;
   const double lower_l = std::isfinite(half_max[lower]) ? l * std::exp(m - half_max[lower]) : l;
   const Index lower_first = lower == 0 ? 0 : n / 2, lower_last = lower == 0 ? n / 2 : n;
 
-  double kept = 0, flips = 0;
-  for (Index c = 0; c < n; ++c) {
+  LaneSum kept, flips;
+  for_lanes(n, [&](Index c, Index lane) {
     const double weight = p[c], relative = weight * l;
     // The row's maximum is stored as 1, exactly: the spacing below 1 counts, however l was rounded.
     const double spacing = grid.spacing(weight),
                  relative_spacing = grid.spacing(std::min(relative, below_one)) / l;
     // A weight of 1, whether or not it is normalised, is stored as 1 by every kernel. Equation (10a).
-    if (1 - weight <= 0x1p-13 * u && std::abs(relative - 1) <= 0x1p-13 * u && growth[c] + shared < 0.5 * u) {
-      store[c] = 1 - weight;
-      store_variance[c] = predicted[0][c] = predicted[1][c] = 0;
-      continue;
-    }
-    store[c] = std::max(u * weight, eta);
-    store_variance[c] = std::max(std::max(spacing * spacing, relative_spacing * relative_spacing) / 12,
-                                 mean_square_rounding * u * u * weight * weight);
+    const bool is_one = (1 - weight <= 0x1p-13 * u) & (std::abs(relative - 1) <= 0x1p-13 * u) &
+                        (growth[c] + shared < 0.5 * u);
+    const double independent = std::max(std::max(spacing * spacing, relative_spacing * relative_spacing) / 12,
+                                        mean_square_rounding * u * u * weight * weight);
     const double error = mean_magnitude * weight * std::sqrt(variance[c] + common_variance),
                  widest = std::max(spacing, relative_spacing);
-    kept += store_variance[c];
-    flips += std::min(widest * widest / 6, widest * error);
-    predicted[0][c] = grid.round(relative) / l - weight;
-    predicted[1][c] = grid.round(weight) - weight;
-  }
-  flipped = kept > 0 ? std::min(1.0, flips / kept) : 0;
-  joint = kept > 0 ? std::min(1.0, joint_store_variance(a) / kept) : 1;
+    store[c] = is_one ? 1 - weight : std::max(u * weight, eta);
+    store_variance[c] = is_one ? 0 : independent;
+    kept.part[lane] += is_one ? 0 : independent;
+    flips.part[lane] += is_one ? 0 : std::min(widest * widest / 6, widest * error);
+    predicted[0][c] = is_one ? 0 : grid.round(relative) / l - weight;
+    predicted[1][c] = is_one ? 0 : grid.round(weight) - weight;
+  });
+  const double all_kept = kept.total();
+  flipped = all_kept > 0 ? std::min(1.0, flips.total() / all_kept) : 0;
+  joint = all_kept > 0 ? std::min(1.0, joint_store_variance(a) / all_kept) : 1;
   predicted[2] = predicted[0];
   for (Index c = lower_first; c < lower_last; ++c) {
     predicted[2][c] = grid.round(p[c] * lower_l) / lower_l - p[c];

@@ -9,21 +9,21 @@
 
 namespace attest::bounds {
 
-/// Vectors have one entry per key that the row attends to. docs/bounds.md, "Attention, forward".
+/// Arrays have one entry per key that the row attends to. docs/bounds.md, "Attention, forward".
 struct Weights {
   ScoreRow scores;
   std::vector<Index> key;
-  std::vector<double> score;
-  std::vector<double> p;               // exact weights
-  std::vector<double> delta;           // rigorous bound of the error of the exponent
-  std::vector<double> growth;          // e^delta - 1, padded to `lanes`
-  std::vector<double> variance;        // of its noise
-  std::vector<double> drift;           // systematic error that q and k bring along; 0 where they are exact
-  std::vector<double> tangent;         // d score / d ln(scale)
-  std::vector<double> store;           // rigorous bound of the rounding error of the stored weight
-  std::vector<double> store_variance;  // of that error
-  std::vector<double>
-      predicted[3];  // that error if stored relative to the row maximum, normalised, or in halves
+  Lanes score;
+  Lanes p;               // exact weights, padded to `lanes` with zeros
+  Lanes growth;          // e^delta - 1, delta: rigorous bound of the error of the exponent; padded
+  Lanes variance;        // of its noise
+  Lanes spread;          // the square root of the variance
+  Lanes drift;           // systematic error that q and k bring along; 0 where they are exact
+  Lanes tangent;         // d score / d ln(scale)
+  Lanes squares;         // sum over d of (q_d k_d)^2
+  Lanes store;           // rigorous bound of the rounding error of the stored weight
+  Lanes store_variance;  // of that error
+  Lanes predicted[3];    // that error if stored relative to the row maximum, normalised, or in halves
   double sink_p, sink_delta, sink_variance;
   double m, l, lse;
   double largest;  // largest |score| or |lse|
@@ -42,6 +42,17 @@ struct Weights {
   double joint;
   WeightStructure structure;
 
+  /// What the errors of the exponents come to in the row sum, the sink's among them: the sum grows by a share
+  /// of `up` at most, and falls to `down` at least.
+  struct InRowSum {
+    double up, down;
+    double noise;       // sum p spread
+    double scale;       // sum p tangent
+    double drift;       // sum p drift
+    double truncation;  // sum p sqrt(squares)
+  };
+  InRowSum in_row_sum() const;
+
   Index count() const { return static_cast<Index>(key.size()); }
   Index span() const { return scores.last - scores.first; }
 
@@ -51,6 +62,8 @@ struct Weights {
 
  private:
   bool compute_exact(const AttentionInputs& in, Index h);
+  void find_keys();
+  double exponentials();
   void compute_exponent_errors(const AttentionInputs& in, const Arithmetic& arithmetic, Index h);
   void compute_stored(const Arithmetic& arithmetic);
   double joint_store_variance(const Arithmetic& arithmetic) const;
