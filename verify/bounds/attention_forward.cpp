@@ -37,23 +37,31 @@ class Forward {
 
   /// Rows [first, last) of query head h.
   void rows(Index h, Index first, Index last) {
-    std::size_t attending = 0;
+    std::array<ScoreRow*, most_rows_together> scores;
     for (Index i = first; i < last; ++i) {
-      ValueSums& row = rows_[attending];
-      const bool attends = row.w.compute(spec_, in_, head_, arithmetic_, h, i, errors_);
+      scores[i - first] = &rows_[i - first].w.scores;
+      scores[i - first]->locate(spec_, in_, head_, h, i);
+    }
+    ScoreRow::multiply({scores.data(), static_cast<std::size_t>(last - first)}, head_);
+    std::array<ValueSums*, most_rows_together> attending;
+    std::size_t count = 0;
+    for (Index i = first; i < last; ++i) {
+      ValueSums& row = rows_[i - first];
+      const bool attends = row.w.compute(spec_, in_, head_, arithmetic_, h, errors_);
       if (out_.s) write_scores(row.w, h, i);
       if (!attends) {
         write_empty_row(h, i);
         continue;
       }
+      row.query = i;
       row.with_coherent = errors_ || keys_repeat(row.w);
-      query_[attending++] = i;
+      attending[count++] = &row;
       if (out_.lse || out_.m || out_.l) write_statistics(row.w, h, i);
       if (out_.p) write_weights(row.w, h, i);
     }
     if (!out_.o) return;
-    compute_value_sums({rows_.data(), attending}, head_, arithmetic_);
-    for (std::size_t n = 0; n < attending; ++n) write_output(rows_[n], h, query_[n]);
+    compute_value_sums({attending.data(), count}, head_, arithmetic_);
+    for (std::size_t n = 0; n < count; ++n) write_output(*attending[n], h);
   }
 
  private:
@@ -61,7 +69,7 @@ class Forward {
   void write_empty_row(Index h, Index i) const;
   void write_statistics(const Weights& w, Index h, Index i) const;
   void write_weights(const Weights& w, Index h, Index i) const;
-  void write_output(const ValueSums& row, Index h, Index i);
+  void write_output(const ValueSums& row, Index h);
 
   /// What a tanh near 1 may be off by for many keys alike.
   double capped_systematic() const {
@@ -90,7 +98,6 @@ class Forward {
   const HeadErrors* errors_;
   const double share_;
   std::array<ValueSums, most_rows_together> rows_;
-  std::array<Index, most_rows_together> query_;
   InheritedValues inherited_;
 };
 
@@ -201,7 +208,8 @@ void Forward::write_weights(const Weights& w, Index h, Index i) const {
 }
 
 // Equations (10) to (13).
-void Forward::write_output(const ValueSums& row, Index h, Index i) {
+void Forward::write_output(const ValueSums& row, Index h) {
+  const Index i = row.query;
   const Weights& w = row.w;
   const Arithmetic& a = arithmetic_;
   const Index width = head_.v_width, n = w.count();

@@ -74,8 +74,9 @@ double ProductSums::variance(Index j, Index n, const SumError& error) const {
          mean_square_running_sum(sum[j], squares[j], prefix[j], prefix_sum[j], static_cast<double>(n));
 }
 
-void ScoreRow::compute(const AttentionSpec& spec, const AttentionInputs& in, const Head& head,
-                       const Arithmetic& arithmetic, Index h, Index i, const HeadErrors* errors) {
+void ScoreRow::locate(const AttentionSpec& spec, const AttentionInputs& in, const Head& head, Index h,
+                      Index i) {
+  head_index = h, row = i;
   const Index on_diagonal = diagonal(spec, in, i);
   first = 0;
   last = in.sequence_keys();
@@ -92,13 +93,28 @@ void ScoreRow::compute(const AttentionSpec& spec, const AttentionInputs& in, con
     first = index_of(first);
     last = index_of(last);
   }
+  q.resize(head.qk_width);
+  for (Index d = 0; d < head.qk_width; ++d) q[d] = in.q(h, i, d);
+}
 
-  const Index width = head.qk_width;
-  std::vector<double> q(width);
-  for (Index d = 0; d < width; ++d) q[d] = in.q(h, i, d);
-  products.compute(q.data(), width, head.k_columns.data(), head.keys, first, last);
+void ScoreRow::multiply(std::span<ScoreRow* const> rows, const Head& head) {
+  for (Index key = 0; key < head.keys; key += rows_in_cache) {
+    for (ScoreRow* row : rows) {
+      const Index from = std::max(key, row->first), to = std::min(key + rows_in_cache, row->last);
+      if (from >= to) continue;
+      row->products.compute(row->q.data(), head.qk_width, head.k_columns.data(), head.keys, from, to);
+    }
+  }
+}
 
-  for (auto* x : {&s, &slope, &tangent, &error, &variance, &slope_error, &drift}) x->resize(head.keys);
+void ScoreRow::compute(const AttentionSpec& spec, const AttentionInputs& in, const Head& head,
+                       const Arithmetic& arithmetic, const HeadErrors* errors) {
+  const Index h = head_index, i = row, on_diagonal = diagonal(spec, in, i), width = head.qk_width;
+  for (auto* x : {&s, &tangent, &error, &variance}) x->resize(head.keys);
+  // These stay what they are, unless there is a softcap or q and k have errors.
+  slope.resize(head.keys, 1.0);
+  slope_error.resize(head.keys, 0.0);
+  drift.resize(head.keys, 0.0);
   // Products with zeros cost nothing, where the device has these zeros, too.
   const Index zeros = errors ? 0 : std::count(q.begin(), q.end(), 0.0);
   const Index terms = std::max<Index>(1, width - zeros);
@@ -157,9 +173,6 @@ void ScoreRow::scale_products(double scale, const Arithmetic& arithmetic, Index 
     worst[j] = size * qk.worst * magnitude[j] + 3 * u * std::abs(x);
     noise[j] = scale * scale * (qk.noise * running) + 2 * c2u2 * x * x;
   }
-  std::fill(slope.begin() + first, slope.begin() + last, 1.0);
-  std::fill(slope_error.begin() + first, slope_error.begin() + last, 0.0);
-  std::fill(drift.begin() + first, drift.begin() + last, 0.0);
 }
 
 void ScoreRow::inherit(const InheritedProducts& inherited, double scale, const Arithmetic& arithmetic,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "core/attention.hpp"
@@ -62,20 +63,27 @@ struct InheritedProducts;
 /// Scores of one query row and their errors, for the keys of [first, last); s = -inf where masked.
 struct ScoreRow {
   Index first, last;
-  std::vector<double> s;         // the scores
-  std::vector<double> slope;     // d s / d (scale q.k), 1 without softcap
-  std::vector<double> tangent;   // d s / d ln(scale): scale q.k slope
-  std::vector<double> error;     // rigorous bound of the error of s
-  std::vector<double> variance;  // of the rounding noise of s
-  std::vector<double> slope_error;
-  std::vector<double> drift;  // systematic error that q and k bring along, with its sign
-  double inherited_worst;     // the largest error that they bring along; both 0 where they are exact
+  Lanes s;         // the scores
+  Lanes slope;     // d s / d (scale q.k), 1 without softcap
+  Lanes tangent;   // d s / d ln(scale): scale q.k slope
+  Lanes error;     // rigorous bound of the error of s
+  Lanes variance;  // of the rounding noise of s
+  Lanes slope_error;
+  Lanes drift;             // systematic error that q and k bring along, with its sign
+  double inherited_worst;  // the largest error that they bring along; both 0 where they are exact
   ProductSums products;
 
+  /// First of all: which row, i of query head h. Then multiply, then compute, of one spec for all rows.
+  void locate(const AttentionSpec& spec, const AttentionInputs& in, const Head& head, Index h, Index i);
+  /// Products of some located rows, which read K together.
+  static void multiply(std::span<ScoreRow* const> rows, const Head& head);
   void compute(const AttentionSpec& spec, const AttentionInputs& in, const Head& head,
-               const Arithmetic& arithmetic, Index h, Index i, const HeadErrors* errors = nullptr);
+               const Arithmetic& arithmetic, const HeadErrors* errors = nullptr);
 
  private:
+  Index head_index, row;
+  std::vector<double> q;
+
   void scale_products(double scale, const Arithmetic& arithmetic, Index terms, Index width);
   void inherit(const InheritedProducts& inherited, double scale, const Arithmetic& arithmetic, Index width);
   void apply_softcap(double softcap, const Arithmetic& arithmetic);

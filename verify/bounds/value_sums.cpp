@@ -33,18 +33,19 @@ void add_sink(ValueSums& row) {
 
 }  // namespace
 
-void compute_value_sums(std::span<ValueSums> rows, const Head& head, const Arithmetic& arithmetic) {
+void compute_value_sums(std::span<ValueSums* const> rows, const Head& head, const Arithmetic& arithmetic) {
   const double vanishing = std::max(arithmetic.u, arithmetic.p_half_subnormal);
   const Index blocks = padded(head.v_width) / lanes;
   Index most = 0;
-  for (ValueSums& row : rows) {
-    row.blocks.assign(blocks, {});
-    most = std::max(most, row.w.count());
+  for (ValueSums* row : rows) {
+    row->blocks.assign(blocks, {});
+    most = std::max(most, row->w.count());
   }
   const auto for_pieces = [&](const auto& add) {
     for (Index first = 0; first < most; first += rows_in_cache) {
-      for (ValueSums& row : rows) {
-        if (first < row.w.count()) add(row, first, std::min(rows_in_cache, row.w.count() - first));
+      for (ValueSums* row : rows) {
+        const Index left = row->w.count() - first;
+        if (left > 0) add(*row, first, std::min(rows_in_cache, left));
       }
     }
   };
@@ -64,11 +65,11 @@ void compute_value_sums(std::span<ValueSums> rows, const Head& head, const Arith
     const ValueRows v = value_rows(w, first, count, head);
     const double* spread = row.with_coherent ? &w.spread[first] : nullptr;
     const CentredKeys keys{v.data(),           &w.p[first],       &w.growth[first],
-                           &w.variance[first], &w.tangent[first], spread};
+                           &w.variance[first], w.tangent + first, spread};
     vector_kernels().add_centred(row.blocks.data(), blocks, keys, count);
   });
-  for (ValueSums& row : rows) {
-    if (row.w.sink_p != 0) add_sink(row);
+  for (ValueSums* row : rows) {
+    if (row->w.sink_p != 0) add_sink(*row);
   }
 }
 

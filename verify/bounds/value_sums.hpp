@@ -11,6 +11,7 @@ namespace attest::bounds {
 
 /// One attention row and its sums.
 struct ValueSums {
+  Index query;
   Weights w;
   bool with_coherent;  // is that sum needed?
   std::vector<ValueBlock> blocks;
@@ -18,6 +19,6 @@ struct ValueSums {
 
 /// Computes the sums of rows whose weights are known; those without keys are left out. Several rows at a time
 /// read V less often.
-void compute_value_sums(std::span<ValueSums> rows, const Head& head, const Arithmetic& arithmetic);
+void compute_value_sums(std::span<ValueSums* const> rows, const Head& head, const Arithmetic& arithmetic);
 
 }  // namespace attest::bounds

@@ -25,8 +25,8 @@ double largest_of(const double* x, Index n) {
 }  // namespace
 
 bool Weights::compute(const AttentionSpec& spec, const AttentionInputs& in, const Head& head,
-                      const Arithmetic& arithmetic, Index h, Index i, const HeadErrors* errors) {
-  scores.compute(spec, in, head, arithmetic, h, i, errors);
+                      const Arithmetic& arithmetic, Index h, const HeadErrors* errors) {
+  scores.compute(spec, in, head, arithmetic, errors);
   if (!compute_exact(in, h)) return false;
   compute_exponent_errors(in, arithmetic, h);
   compute_stored(arithmetic);
@@ -75,25 +75,23 @@ double Weights::exponentials() {
   return sum.total();
 }
 
+/// The entries of the row's keys: where they are neighbours, in place.
+const double* Weights::of_keys(const Lanes& of_all, Lanes& copies) const {
+  if (count() == span()) return of_all.data() + scores.first;
+  copies.resize(key.size());
+  std::ranges::transform(key, copies.begin(), [&](Index j) { return of_all[j]; });
+  return copies.data();
+}
+
 bool Weights::compute_exact(const AttentionInputs& in, Index h) {
   find_keys();
   const Index n = count();
-  const auto gather = [&](const auto& from, Lanes& to) {
-    to.resize(n);
-    if (n == span()) {
-      std::copy_n(from.begin() + scores.first, n, to.begin());
-    } else {
-      for (Index c = 0; c < n; ++c) to[c] = from[key[c]];
-    }
-  };
-  gather(scores.s, score);
-  gather(scores.tangent, tangent);
-  gather(scores.drift, drift);
-  gather(scores.error, growth);
-  gather(scores.variance, variance);
-  gather(scores.products.squares, squares);
-  m = largest_of(score.data(), n);
-  top = std::ranges::find(score, m) - score.begin();
+  score = of_keys(scores.s, copies_[0]);
+  tangent = of_keys(scores.tangent, copies_[1]);
+  drift = of_keys(scores.drift, copies_[2]);
+  squares = of_keys(scores.products.squares, copies_[3]);
+  m = largest_of(score, n);
+  top = std::find(score, score + n, m) - score;
   if (top == n) top = 0;
   if (in.sink) m = std::max(m, in.sink(h));
   if (m == -infinity) return false;
@@ -131,10 +129,13 @@ void Weights::compute_exponent_errors(const AttentionInputs& in, const Arithmeti
     return noise + 4 * u2 * (m - s) * (m - s) + a.exp_error * a.exp_error / 3;
   };
   LaneMaximum delta(0);
-  growth.resize(padded(n), 0.0);
+  const double *error = of_keys(scores.error, copies_[4]), *noise = of_keys(scores.variance, copies_[5]);
+  growth.resize(padded(n));
+  std::fill(growth.begin() + n, growth.end(), 0.0);
+  variance.resize(n);
   for_lanes(n, [&](Index c, Index lane) {
-    growth[c] = worst_of(score[c], growth[c]);
-    variance[c] = variance_of(score[c], variance[c]);
+    growth[c] = worst_of(score[c], error[c]);
+    variance[c] = variance_of(score[c], noise[c]);
     delta.take(lane, growth[c]);
   });
   sink_delta = in.sink ? worst_of(in.sink(h), 0) : 0;
@@ -202,7 +203,7 @@ void Weights::compute_stored(const Arithmetic& a) {
                         2 * (a.u * (2 * std::abs(lse) + 3) + a.log_error + a.exp_error +
                              gamma(a.most_splits, a.u) + a.log_relative * std::log(1 + a.most_splits));
   // Where the keys are visited in halves, the half without the largest score has a maximum of its own.
-  const double half_max[2] = {largest_of(score.data(), n / 2), largest_of(score.data() + n / 2, n - n / 2)};
+  const double half_max[2] = {largest_of(score, n / 2), largest_of(score + n / 2, n - n / 2)};
   const Index lower = half_max[0] < half_max[1] ? 0 : 1;
   const double lower_l = std::isfinite(half_max[lower]) ? l * std::exp(m - half_max[lower]) : l;
   const Index lower_first = lower == 0 ? 0 : n / 2, lower_last = lower == 0 ? n / 2 : n;

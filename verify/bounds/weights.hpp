@@ -13,17 +13,17 @@ namespace attest::bounds {
 struct Weights {
   ScoreRow scores;
   std::vector<Index> key;
-  Lanes score;
-  Lanes p;               // exact weights, padded to `lanes` with zeros
-  Lanes growth;          // e^delta - 1, delta: rigorous bound of the error of the exponent; padded
-  Lanes variance;        // of its noise
-  Lanes spread;          // the square root of the variance
-  Lanes drift;           // systematic error that q and k bring along; 0 where they are exact
-  Lanes tangent;         // d score / d ln(scale)
-  Lanes squares;         // sum over d of (q_d k_d)^2
-  Lanes store;           // rigorous bound of the rounding error of the stored weight
-  Lanes store_variance;  // of that error
-  Lanes predicted[3];    // that error if stored relative to the row maximum, normalised, or in halves
+  const double* score;
+  const double* tangent;  // d score / d ln(scale)
+  const double* drift;    // systematic error that q and k bring along; 0 where they are exact
+  const double* squares;  // sum over d of (q_d k_d)^2
+  Lanes p;                // exact weights, padded to `lanes` with zeros
+  Lanes growth;           // e^delta - 1, delta: rigorous bound of the error of the exponent; padded
+  Lanes variance;         // of its noise
+  Lanes spread;           // the square root of the variance
+  Lanes store;            // rigorous bound of the rounding error of the stored weight
+  Lanes store_variance;   // of that error
+  Lanes predicted[3];     // that error if stored relative to the row maximum, normalised, or in halves
   double sink_p, sink_delta, sink_variance;
   double m, l, lse;
   double largest;  // largest |score| or |lse|
@@ -56,17 +56,24 @@ struct Weights {
   Index count() const { return static_cast<Index>(key.size()); }
   Index span() const { return scores.last - scores.first; }
 
-  /// Row i of query head h. False if it may attend to no key: then only `scores` is set.
+  Weights() = default;
+  Weights(const Weights&) = delete;  // arrays may be parts of those of `scores`
+
+  /// Of `scores`, whose products are known, of query head h. False if the row may attend to no key: then only
+  /// `scores` is set.
   bool compute(const AttentionSpec& spec, const AttentionInputs& in, const Head& head,
-               const Arithmetic& arithmetic, Index h, Index i, const HeadErrors* errors = nullptr);
+               const Arithmetic& arithmetic, Index h, const HeadErrors* errors = nullptr);
 
  private:
+  const double* of_keys(const Lanes& of_all, Lanes& copies) const;
   bool compute_exact(const AttentionInputs& in, Index h);
   void find_keys();
   double exponentials();
   void compute_exponent_errors(const AttentionInputs& in, const Arithmetic& arithmetic, Index h);
   void compute_stored(const Arithmetic& arithmetic);
   double joint_store_variance(const Arithmetic& arithmetic) const;
+
+  Lanes copies_[6];
 };
 
 }  // namespace attest::bounds
