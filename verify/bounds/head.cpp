@@ -41,7 +41,7 @@ Head::Head(const AttentionInputs& in, Index kv_head, Pass pass)
   k_columns.resize(qk_width * padded(keys));
   if (pass == Pass::forward) {
     v.resize(keys * e_stride);
-  } else {
+  } else if (pass == Pass::backward) {
     k.resize(keys * d_stride);
     v_columns.resize(v_width * padded(keys));
   }
@@ -54,7 +54,7 @@ Head::Head(const AttentionInputs& in, Index kv_head, Pass pass)
     }
     repeated.add(row.data(), qk_width);
     if (pass == Pass::backward) std::ranges::copy(row, k.begin() + j * d_stride);
-    for (Index e = 0; e < v_width; ++e) {
+    for (Index e = 0; pass != Pass::scores_only && e < v_width; ++e) {
       const double x = in.v(kv_head, j, e);
       (pass == Pass::forward ? v[j * e_stride + e] : v_columns[(block * v_width + e) * lanes + lane]) = x;
       v_max[e] = std::max(v_max[e], std::abs(x));
@@ -108,7 +108,15 @@ void ScoreRow::multiply(std::span<ScoreRow* const> rows, const Head& head) {
 }
 
 void ScoreRow::compute(const AttentionSpec& spec, const AttentionInputs& in, const Head& head,
-                       const Arithmetic& arithmetic, const HeadErrors* errors) {
+                       const Arithmetic& arithmetic, Index h, Index i) {
+  locate(spec, in, head, h, i);
+  ScoreRow* const alone = this;
+  multiply({&alone, 1}, head);
+  bound(spec, in, head, arithmetic);
+}
+
+void ScoreRow::bound(const AttentionSpec& spec, const AttentionInputs& in, const Head& head,
+                     const Arithmetic& arithmetic, const HeadErrors* errors) {
   const Index h = head_index, i = row, on_diagonal = diagonal(spec, in, i), width = head.qk_width;
   for (auto* x : {&s, &tangent, &error, &variance}) x->resize(head.keys);
   // These stay what they are, unless there is a softcap or q and k have errors.

@@ -11,7 +11,7 @@
 
 namespace attest::bounds {
 
-enum class Pass { forward, backward };
+enum class Pass { forward, backward, scores_only };
 
 /// Contiguous copies of the keys and values of one head, each in the order in which a loop of the pass reads
 /// it, the others empty. Rows are padded with zeros to a multiple of `lanes`.
@@ -73,12 +73,15 @@ struct ScoreRow {
   double inherited_worst;  // the largest error that they bring along; both 0 where they are exact
   ProductSums products;
 
-  /// First of all: which row, i of query head h. Then multiply, then compute, of one spec for all rows.
-  void locate(const AttentionSpec& spec, const AttentionInputs& in, const Head& head, Index h, Index i);
-  /// Products of some located rows, which read K together.
-  static void multiply(std::span<ScoreRow* const> rows, const Head& head);
+  /// Row i of query head h; one object has rows of one spec.
   void compute(const AttentionSpec& spec, const AttentionInputs& in, const Head& head,
-               const Arithmetic& arithmetic, const HeadErrors* errors = nullptr);
+               const Arithmetic& arithmetic, Index h, Index i);
+
+  /// The same in three steps, of which the second is for several rows: they read K together.
+  void locate(const AttentionSpec& spec, const AttentionInputs& in, const Head& head, Index h, Index i);
+  static void multiply(std::span<ScoreRow* const> rows, const Head& head);
+  void bound(const AttentionSpec& spec, const AttentionInputs& in, const Head& head,
+             const Arithmetic& arithmetic, const HeadErrors* errors = nullptr);
 
  private:
   Index head_index, row;

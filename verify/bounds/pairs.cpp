@@ -21,10 +21,7 @@ void PairRows::fill(Index h, Index i, PairRow& row) {
     fill_empty(row);
     return;
   }
-  scores_.locate(spec_, in_, head_, h, i);
-  ScoreRow* const row_of_scores = &scores_;
-  ScoreRow::multiply({&row_of_scores, 1}, head_);
-  scores_.compute(spec_, in_, head_, arithmetic_);
+  scores_.compute(spec_, in_, head_, arithmetic_, h, i);
   row.first = scores_.first;
   row.last = scores_.last;
   fill_delta(h, i, row);

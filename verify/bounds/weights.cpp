@@ -26,8 +26,8 @@ double largest_of(const double* x, Index n) {
 
 bool Weights::compute(const AttentionSpec& spec, const AttentionInputs& in, const Head& head,
                       const Arithmetic& arithmetic, Index h, const HeadErrors* errors) {
-  scores.compute(spec, in, head, arithmetic, errors);
-  if (!compute_exact(in, h)) return false;
+  scores.bound(spec, in, head, arithmetic, errors);
+  if (!normalise(in, h)) return false;
   compute_exponent_errors(in, arithmetic, h);
   compute_stored(arithmetic);
   structure = weight_structure({p.data(), key.size()}, l, arithmetic);
@@ -43,6 +43,12 @@ bool Weights::compute(const AttentionSpec& spec, const AttentionInputs& in, cons
     stored_sum_variance += store_variance[c];
   }
   return true;
+}
+
+bool Weights::compute_exact(const AttentionSpec& spec, const AttentionInputs& in, const Head& head,
+                            const Arithmetic& arithmetic, Index h, Index i) {
+  scores.compute(spec, in, head, arithmetic, h, i);
+  return normalise(in, h);
 }
 
 ATTEST_VECTORISED
@@ -83,7 +89,7 @@ const double* Weights::of_keys(const Lanes& of_all, Lanes& copies) const {
   return copies.data();
 }
 
-bool Weights::compute_exact(const AttentionInputs& in, Index h) {
+bool Weights::normalise(const AttentionInputs& in, Index h) {
   find_keys();
   const Index n = count();
   score = of_keys(scores.s, copies_[0]);

@@ -63,10 +63,14 @@ struct Weights {
   /// `scores` is set.
   bool compute(const AttentionSpec& spec, const AttentionInputs& in, const Head& head,
                const Arithmetic& arithmetic, Index h, const HeadErrors* errors = nullptr);
+  /// Row i of query head h, but of what is below only what has no error: key, score, p, sink_p, m, l, lse,
+  /// top.
+  bool compute_exact(const AttentionSpec& spec, const AttentionInputs& in, const Head& head,
+                     const Arithmetic& arithmetic, Index h, Index i);
 
  private:
+  bool normalise(const AttentionInputs& in, Index h);
   const double* of_keys(const Lanes& of_all, Lanes& copies) const;
-  bool compute_exact(const AttentionInputs& in, Index h);
   void find_keys();
   double exponentials();
   void compute_exponent_errors(const AttentionInputs& in, const Arithmetic& arithmetic, Index h);

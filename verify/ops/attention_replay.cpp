@@ -5,11 +5,12 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <utility>
 
-#include "ref/attention.hpp"
 #include "verify/bounds/lanes.hpp"
 #include "verify/bounds/storage_grid.hpp"
+#include "verify/bounds/weights.hpp"
 #include "verify/replay_statistics.hpp"
 
 namespace attest {
@@ -86,7 +87,7 @@ double misfit(const Expected& e, Index at, double shift) {
 struct Row {
   const Sequence* sequence;
   Index h, i;
-  std::vector<double> s, p, o;  // scores and weights of all keys; -inf and 0 where masked
+  std::vector<double> s, p;  // scores and weights of all keys; -inf and 0 where masked
   double lse;
 };
 
@@ -107,25 +108,46 @@ std::vector<WeightStore> ways(DType p) {
   return all;
 }
 
+/// Computes rows one after the other, and keeps what those of one head share: one object a thread.
+class RowFiller {
+ public:
+  RowFiller(const AttentionSpec& spec, const Contract& contract) : spec_(spec), arithmetic_(contract) {}
+
+  void fill(Row& row) {
+    const AttentionInputs& in = row.sequence->in;
+    const Index g = in.kv_head(row.h);
+    if (row.sequence != sequence_ || g != kv_head_) head_.emplace(in, g, bounds::Pass::scores_only);
+    sequence_ = row.sequence, kv_head_ = g;
+    row.s.assign(in.keys(), -infinity);
+    row.p.assign(in.keys(), 0);
+    row.lse = -infinity;
+    if (!w_.compute_exact(spec_, in, *head_, arithmetic_, row.h, row.i)) return;
+    for (Index c = 0; c < w_.count(); ++c) {
+      row.s[w_.key[c]] = w_.score[c];
+      row.p[w_.key[c]] = w_.p[c];
+    }
+    row.lse = w_.lse;
+  }
+
+ private:
+  const AttentionSpec& spec_;
+  const bounds::Arithmetic arithmetic_;
+  bounds::Weights w_;
+  std::optional<bounds::Head> head_;
+  const Sequence* sequence_ = nullptr;
+  Index kv_head_ = 0;
+};
+
 class Rows {
  public:
   Rows(const AttentionCase& attention, const Contract& contract, const Expected& o)
       : attention_(attention), contract_(contract), o_(o) {}
 
+  RowFiller filler() const { return {attention_.spec, contract_}; }
+
   Index at(const Row& row, Index e) const {
     const double* data = o_.value.data();
     return &attention_.like_o(data, *row.sequence)(row.h, row.i, e) - data;
-  }
-
-  void fill(Row& row) const {
-    const AttentionInputs& in = row.sequence->in;
-    const auto whole = [](std::vector<double>& x) -> View<double, 1> {
-      return {x.data(), {static_cast<Index>(x.size())}};
-    };
-    row.s.resize(in.keys()), row.p.resize(in.keys()), row.o.resize(in.v_width());
-    row.lse = ref::attention_forward_row(attention_.spec, in, row.h, row.i, whole(row.s), whole(row.p),
-                                         whole(row.o))
-                  .lse;
   }
 
   /// What the roundings of the weights come to, per column, if they were stored in each of these ways.
@@ -153,7 +175,7 @@ class Rows {
       double of_weights = 0;
       for (Index j = 0; j < keys; ++j) of_weights += weights[j] - row.p[j];
       for (std::size_t e = 0; e < sums[k].size(); ++e)
-        sums[k][e] = (sums[k][e] - of_weights * row.o[e]) / (1 + of_weights);
+        sums[k][e] = (sums[k][e] - of_weights * o_.value[at(row, static_cast<Index>(e))]) / (1 + of_weights);
     }
     return sums;
   }
@@ -175,7 +197,7 @@ std::vector<Row> spread_rows(const AttentionCase& attention, Index count) {
     for (Index h = 0; h < s.in.q_heads(); ++h) {
       for (Index i = 0; i < s.queries; ++i, ++n) {
         // Rows of all remainders, so that no pattern of tiles is always met at the same place.
-        if (n % step == (n / step) % step) all.push_back({&s, h, i, {}, {}, {}, -infinity});
+        if (n % step == (n / step) % step) all.push_back({&s, h, i, {}, {}, -infinity});
       }
     }
   }
@@ -193,18 +215,22 @@ std::optional<WeightStore> best_way(const Rows& of_case, const Expected& o, std:
     // Far apart: those at the top of a triangle have too few keys to tell tiles from each other.
     const Index count = (std::ssize(rows) - part + parts - 1) / parts;
     std::vector<std::vector<double>> of_rows(count);  // of each way, then of none
-#pragma omp parallel for schedule(dynamic, 1)
-    for (Index n = 0; n < count; ++n) {
-      Row& row = rows[part + n * parts];
-      of_case.fill(row);
-      if (row.lse == -infinity) continue;
-      const std::vector<std::vector<double>> shifts = of_case.shifts(row, ways);
-      std::vector<double>& sums = of_rows[n];
-      sums.resize(ways.size() + 1);
-      for (Index e = 0; e < std::ssize(row.o); ++e) {
-        const Index at = of_case.at(row, e);
-        for (std::size_t k = 0; k < ways.size(); ++k) sums[k] += misfit(o, at, shifts[k][e]);
-        sums.back() += misfit(o, at, 0);
+#pragma omp parallel
+    {
+      RowFiller filler = of_case.filler();
+#pragma omp for schedule(dynamic, 1)
+      for (Index n = 0; n < count; ++n) {
+        Row& row = rows[part + n * parts];
+        filler.fill(row);
+        if (row.lse == -infinity) continue;
+        const std::vector<std::vector<double>> shifts = of_case.shifts(row, ways);
+        std::vector<double>& sums = of_rows[n];
+        sums.resize(ways.size() + 1);
+        for (Index e = 0; e < row.sequence->in.v_width(); ++e) {
+          const Index at = of_case.at(row, e);
+          for (std::size_t k = 0; k < ways.size(); ++k) sums[k] += misfit(o, at, shifts[k][e]);
+          sums.back() += misfit(o, at, 0);
+        }
       }
     }
     for (const std::vector<double>& sums : of_rows) {  // in their order, for the same bits with any threads
@@ -309,13 +335,18 @@ std::optional<WeightStore> replay_weights(const AttentionCase& attention, const 
   Replay replay{best->text(), 0, {}};
   replay.shift.assign(o.value.size(), std::numeric_limits<double>::quiet_NaN());
   const Index count = static_cast<Index>(rows.size());
-#pragma omp parallel for schedule(dynamic, 4)
-  for (Index n = 0; n < count; ++n) {
-    Row row = std::move(rows[n]);
-    if (row.s.empty()) of_case.fill(row);
-    if (row.lse == -infinity) continue;
-    const std::vector<double> shift = of_case.shifts(row, {&*best, 1}).front();
-    for (Index e = 0; e < static_cast<Index>(shift.size()); ++e) replay.shift[of_case.at(row, e)] = shift[e];
+#pragma omp parallel
+  {
+    RowFiller filler = of_case.filler();
+#pragma omp for schedule(dynamic, 4)
+    for (Index n = 0; n < count; ++n) {
+      Row row = std::move(rows[n]);
+      if (row.s.empty()) filler.fill(row);
+      if (row.lse == -infinity) continue;
+      const std::vector<double> shift = of_case.shifts(row, {&*best, 1}).front();
+      for (Index e = 0; e < static_cast<Index>(shift.size()); ++e)
+        replay.shift[of_case.at(row, e)] = shift[e];
+    }
   }
   o.replays.push_back(std::move(replay));
   take_replay(o, 0);
