@@ -35,9 +35,9 @@ goldens: ## compute data/golden anew, bit for bit
 	cmake --build --preset release --target goldens
 
 bench: ## how fast attest::tiled is on this machine; renews docs/speed.md
-	cmake/setup.sh
+	cmake/setup.sh bench
 	cmake --preset release
-	cmake --build --preset release --target attest_bench
+	cmake --build --preset release --target attest_bench attest_google_benchmark
 	build/release/bench/attest_bench --json bench/results
 	bench/table.py
 

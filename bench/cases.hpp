@@ -19,11 +19,18 @@ inline std::string short_name(tiled::Level level) {
   return std::string(tiled::name_of(level)).substr(7);
 }
 
-/// As shares of the multiply-add peak of the same threads. Only cases whose name contains `only` are added.
+/// All that is measured with these numbers of threads and has `only` in its name.
+Cases all_cases(const std::vector<int>& threads, const std::string& only);
+
+// Its parts. As shares of the multiply-add peak of the same threads:
+
 void add_attention_cases(const std::vector<int>& threads, const std::string& only, Cases& out);
 
-/// The same for what `attest verify` computes; only the operations of the two products are counted.
+/// What `attest verify` computes; only the operations of the two products are counted.
 void add_bounds_cases(const std::vector<int>& threads, const std::string& only, Cases& out);
+
+/// Double-double; 4 N^2 D operations are counted forward and 10 N^2 D backward, as if they were double's.
+void add_precise_cases(const std::vector<int>& threads, const std::string& only, Cases& out);
 
 /// As shares of what a copy of 64 MiB past the caches reaches, in bytes read and written; tables are not
 /// counted.

@@ -1,5 +1,5 @@
 // Double-double attention of one head, at every level.
-#include "bench/precise_cases.hpp"
+#include "bench/cases.hpp"
 
 #include "core/array.hpp"
 #include "tests/support/random.hpp"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sees to the packages that the build needs; the argument "developer" adds the tools for working on it, "browser"
-# those that test the interactive pages, "docs" those that make the site.
+# those that test the interactive pages, "docs" those that make the site, "bench" what is measured beside attest.
 # Debian: installs what is missing as root, and otherwise prints how to. Elsewhere: prints what is needed.
 set -eu
 
@@ -10,6 +10,8 @@ if [ "${1-}" = developer ]; then
   packages="$packages clang-format clang-tidy"
 elif [ "${1-}" = browser ]; then
   packages="$packages chromium chromium-driver python3-selenium fonts-wqy-zenhei"
+elif [ "${1-}" = bench ]; then
+  packages="$packages libbenchmark-dev libopenblas-dev"
 elif [ "${1-}" = docs ]; then
   packages="$packages python3-sphinx python3-myst-parser furo python3-matplotlib libjs-katex nodejs"
 fi
@@ -22,6 +24,7 @@ This is no Debian, so install these with the package manager at hand:
   for golden tensors: MPFR, and the Python package mpmath to check them
   for developers: clang-format and clang-tidy
   for the interactive pages: Chromium, its driver, Python's selenium and a Chinese font
+  for benchmarks, both optional: Google Benchmark, OpenBLAS
   for the site: Sphinx, MyST-Parser, Furo, matplotlib, KaTeX in /usr/share/javascript/katex, Node.js
 then build without make:
   cmake --preset release && cmake --build --preset release && ctest --preset release
