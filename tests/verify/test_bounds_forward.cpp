@@ -236,6 +236,30 @@ TEST_CASE("a planted fault that has a name is named first", "[sweep]") {
   }
 }
 
+TEST_CASE("options that the kernel has and the dump does not declare are named with their numbers") {
+  const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32);
+  struct Undeclared {
+    std::string setup, cause;
+    void (*option)(Kernel&, Setup&);
+  };
+  for (const auto& [setup, cause, option] :
+       {Undeclared{"causal sees one key less", "window_left = 11",
+                   [](Kernel&, Setup&seen) { seen.spec.window_left = 11; }},
+        Undeclared{"causal sees one key less", "a causal diagonal 3 keys short",
+                   [](Kernel&k, Setup&) { k.mistakes.diagonal_shift = -3; }},
+        Undeclared{"window missing", "window_left = 5",
+                   [](Kernel&, Setup&seen) { seen.spec.window_left = 5; }},
+        Undeclared{"scale", "softcap = 1.5", [](Kernel&, Setup&seen) { seen.spec.softcap = 1.5; }}}) {
+    Fault fault = fault_named("causal sees one key less");
+    fault.in_kernel = option;
+    const CaseFindings findings =
+        judged(faulty_dump_of(setup_for(setup, element), kernel_for(element), fault, false));
+    INFO(cause << ": " << summary(findings));
+    REQUIRE(!findings.diagnosis.empty());
+    CHECK(findings.diagnosis.front().cause == cause);
+  }
+}
+
 TEST_CASE("an output that is cut off instead of rounded is named") {
   const DType element = GENERATE(DType::float16, DType::bfloat16);
   Case c = dump_of(setup_for("scale", element), kernel_for(element), false);

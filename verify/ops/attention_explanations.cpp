@@ -89,8 +89,17 @@ std::vector<DiagnosisEntry> unknown_noise(std::span<const AttentionRow> rows, bo
     return {{"the row sum", confidence_of_a_place, "each row of o and its lse are off by the same factor"}};
   }
   if (lse_fails) {
+    std::vector<double> errors;
+    for (const AttentionRow& row : rows) {
+      if (row.has_lse) errors.push_back(std::abs(row.got_lse - row.lse));
+    }
+    std::ranges::sort(errors);
+    constexpr double gross = 0.05;  // no loss of precision takes so much of a row sum
+    const bool is_gross = !errors.empty() && errors[errors.size() / 2] > gross;
     return {{"exponentials, scores or row sums less precise than the contract has them",
-             confidence_of_a_place, "lse errs, and no known pattern fits"}};
+             confidence_of_a_place,
+             std::string("lse errs, and no known pattern fits") +
+                 (is_gross ? ": does the kernel have a mask or a bias that the dump lacks?" : "")}};
   }
   if (!o_fails || std::ranges::none_of(rows, &AttentionRow::has_lse)) return {};
   return {{"P.V accumulated, or P stored, less precisely than the contract has it", confidence_of_a_place,
@@ -124,6 +133,7 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
     constexpr std::size_t few = 8;
     if (rows.size() < few) rows = sampled_rows(attention, expected, store, WhichRows::all);
     add(wrong_scale(rows));
+    add(undeclared_options(rows));
     add(simulated_faults(rows, contract, element));
     add(wrong_merge(rows, contract));
   } else if (!saved.empty()) {  // gradients of a wrong forward pass may be right
