@@ -44,6 +44,10 @@ struct Fits {
 };
 Fits fits(const AttentionDevice& device, std::span<const AttentionRow> rows);
 
+/// A fault with a fitted number, if it explains the errors and o and lse agree on it. Where it hardly matters
+/// to one of them, that one need not.
+std::vector<DiagnosisEntry> fitted_fault(const Fits& fits, const std::string& cause);
+
 /// First and behind the last of all keys in the tiles that hold one which the row may see.
 std::pair<Index, Index> keys_in_tiles(const AttentionRow& row, Index tile);
 

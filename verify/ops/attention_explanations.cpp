@@ -33,6 +33,16 @@ std::vector<DiagnosisEntry> simulated_faults(std::span<const AttentionRow> rows,
 
 }  // namespace
 
+std::vector<DiagnosisEntry> fitted_fault(const Fits& fits, const std::string& cause) {
+  for (const Fit& x : {fits.o, fits.lse}) {
+    if (x.tells() && x.explained() < least_explained_if_fitted) return {};
+  }
+  const double share = (fits.o + fits.lse).explained();
+  if (share < least_explained_if_fitted) return {};
+  return {{cause, preference_for_constants * share,
+           "it would make " + percent(share) + " of the errors beyond what the contract explains"}};
+}
+
 bool has_failed(const Expected& e) {
   for (Index at = 0; at < e.dumped->size(); ++at) {
     if (!within_bound(e, at, e.dumped->values[at])) return true;
@@ -89,17 +99,17 @@ std::vector<DiagnosisEntry> unknown_noise(std::span<const AttentionRow> rows, bo
     return {{"the row sum", confidence_of_a_place, "each row of o and its lse are off by the same factor"}};
   }
   if (lse_fails) {
-    std::vector<double> errors;
-    for (const AttentionRow& row : rows) {
-      if (row.has_lse) errors.push_back(std::abs(row.got_lse - row.lse));
-    }
-    std::ranges::sort(errors);
-    constexpr double gross = 0.05;  // no loss of precision takes so much of a row sum
-    const bool is_gross = !errors.empty() && errors[errors.size() / 2] > gross;
+    // Scores in the coarsest format there is move lse by no more than its unit roundoff times the largest.
+    const auto is_gross = [](const AttentionRow& row) {
+      double largest = 0;
+      for (const double s : row.score) largest = std::max(largest, std::abs(s));
+      return row.has_lse && std::abs(row.got_lse - row.lse) > unit_roundoff(DType::float8_e5m2) * largest;
+    };
+    const bool most_are_gross = 2 * std::ranges::count_if(rows, is_gross) > std::ssize(rows);
     return {{"exponentials, scores or row sums less precise than the contract has them",
              confidence_of_a_place,
              std::string("lse errs, and no known pattern fits") +
-                 (is_gross ? ": does the kernel have a mask or a bias that the dump lacks?" : "")}};
+                 (most_are_gross ? ": does the kernel have a mask or a bias that the dump lacks?" : "")}};
   }
   if (!o_fails || std::ranges::none_of(rows, &AttentionRow::has_lse)) return {};
   return {{"P.V accumulated, or P stored, less precisely than the contract has it", confidence_of_a_place,

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <limits>
 #include <numbers>
 #include <utility>
 
@@ -12,14 +11,8 @@
 namespace attest {
 namespace {
 
-std::vector<DiagnosisEntry> entry_of(const Fits& fits, const std::string& cause) {
-  for (const Fit& x : {fits.o, fits.lse}) {
-    if (x.tells() && x.explained() < least_explained_if_fitted) return {};
-  }
-  const double share = (fits.o + fits.lse).explained();
-  if (share < least_explained_if_fitted) return {};
-  return {{cause, preference_for_constants * share,
-           "it would make " + percent(share) + " of the errors beyond what the contract explains"}};
+std::string keys_in_words(Index count) {
+  return count == 1 ? "one key" : std::to_string(count) + " keys";
 }
 
 Fits fits_of_softcap(std::span<const AttentionRow> rows, double cap) {
@@ -115,9 +108,9 @@ std::vector<DiagnosisEntry> undeclared_window(std::span<const AttentionRow> rows
   const Index distance = best_distance(rows, side, nearest, furthest);
   if (distance == furthest) return {};
   const std::string cause = side == Side::left ? "window_left = " + std::to_string(distance)
-                            : is_causal ? "a causal diagonal " + std::to_string(-distance) + " keys short"
-                                        : "window_right = " + std::to_string(distance);
-  return entry_of(fits_of_distance(rows, side, distance), cause);
+                            : is_causal        ? "a causal diagonal " + keys_in_words(-distance) + " short"
+                                               : "window_right = " + std::to_string(distance);
+  return fitted_fault(fits_of_distance(rows, side, distance), cause);
 }
 
 std::vector<DiagnosisEntry> undeclared_softcap(std::span<const AttentionRow> rows) {
@@ -127,12 +120,12 @@ std::vector<DiagnosisEntry> undeclared_softcap(std::span<const AttentionRow> row
     const Fits both = fits_of_softcap(rows, std::exp(log_cap));
     return (both.o + both.lse).explained();
   };
-  double best = 0, most = 0, step = std::numbers::ln2;
+  double best = 0, most = 0;
   for (int power = -2; power <= 9; ++power) {
     const double share = explained(power * std::numbers::ln2);
     if (share > most) most = share, best = power * std::numbers::ln2;
   }
-  for (step /= 2; most > 0 && step > 1e-3; step /= 2) {
+  for (double step = std::numbers::ln2 / 2; most > 0 && step > 1e-3; step /= 2) {
     for (const double near : {best - step, best + step}) {
       const double share = explained(near);
       if (share > most) most = share, best = near;
@@ -140,8 +133,7 @@ std::vector<DiagnosisEntry> undeclared_softcap(std::span<const AttentionRow> row
   }
   char cause[32];
   std::snprintf(cause, sizeof cause, "softcap = %.3g", std::exp(best));
-  return most < least_explained_if_fitted ? std::vector<DiagnosisEntry>{}
-                                          : entry_of(fits_of_softcap(rows, std::exp(best)), cause);
+  return fitted_fault(fits_of_softcap(rows, std::exp(best)), cause);
 }
 
 }  // namespace

@@ -111,17 +111,11 @@ std::vector<DiagnosisEntry> wrong_scale(std::span<const AttentionRow> rows) {
     }
   }
   const double off = best - 1;
-  if (std::abs(off) < least_scale_error || most < least_explained_if_fitted) return {};
-  // o and lse have to agree on it. Where the scale hardly matters, they need not.
-  const Fits both = fits_of_scale(rows, best);
-  for (const Fit& x : {both.o, both.lse}) {
-    if (x.tells() && x.explained() < least_explained_if_fitted) return {};
-  }
+  if (std::abs(off) < least_scale_error) return {};
   char cause[48];
   std::snprintf(cause, sizeof cause, "a scale %.3g %% too %s", 100 * std::abs(off),
                 off > 0 ? "large" : "small");
-  return {{cause, preference_for_constants * most,
-           "it would make " + percent(most) + " of the errors beyond what the contract explains"}};
+  return fitted_fault(fits_of_scale(rows, best), cause);
 }
 
 }  // namespace attest
