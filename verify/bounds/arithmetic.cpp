@@ -18,7 +18,8 @@ SumError sum_error(const Accumulator& accumulator, Index n, Index span) {
   const double u = unit_roundoff(accumulator.dtype);
   const double terms = static_cast<double>(n);
   const double underflow = ulp(0, accumulator.dtype) / 2;
-  const SumError plain{gamma(terms, u), mean_square_rounding * u * u * terms, 0, underflow};
+  const SumError plain{gamma(terms, u), mean_square_rounding * u * u * terms, 0, underflow,
+                       std::max(terms, 1.0)};
   if (accumulator.block == 0) return plain;
 
   // A block cuts off the tails of its products and of the running sum, then of the total. Zeros cost nothing.
@@ -28,7 +29,8 @@ SumError sum_error(const Accumulator& accumulator, Index n, Index span) {
   const double worst = gamma(blocks, 2 * u * (1 + (b + 1) * grid));
   const double noise = mean_square_rounding * u * u * blocks * (1 + (b + 1) * grid * grid);
   // A kernel is free to use the plain units of the device, too.
-  return {std::max(worst, plain.worst), std::max(noise, plain.noise), 0.5 * worst, underflow};
+  return {std::max(worst, plain.worst), std::max(noise, plain.noise), 0.5 * worst, underflow,
+          std::max(blocks, 1.0)};
 }
 
 Arithmetic::Arithmetic(const Contract& c)

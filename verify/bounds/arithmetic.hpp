@@ -35,6 +35,13 @@ struct SumError {
   double noise;      // variance of the error per mean square of the running sum
   double bias;       // mean error towards zero per |sum|: 0 where additions round to nearest
   double underflow;  // absolute error of a product that is subnormal: half the spacing of these
+  double steps;      // additions of a product, or of as many as the device adds at once
+
+  /// Mean error towards zero of a sum of products t whose running sums have this mean square; squares =
+  /// sum t^2. Equation (5a).
+  double truncation(double mean_square_running, double squares) const {
+    return bias == 0 ? 0 : bias * (std::sqrt(mean_square_running) + std::sqrt(squares / steps));
+  }
 };
 
 /// n products that are not zero, scattered over `span` places.

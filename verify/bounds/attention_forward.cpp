@@ -266,8 +266,7 @@ void Forward::write_output(const ValueSums& row, Index h) {
     double variance = other_variance + c.store_variance[x] + o * o * row_sum_variance(w);
     double systematic = c.second_order[x] + (a.exp_error + w.update + w.shift + w.split) * c.spread[x] +
                         size * (3 * a.u + combine + w.structure.stagnation) + std::abs(c.tiny[x]) +
-                        (qk_.bias + a.u) * std::abs(c.scale[x]) +
-                        pv.bias * (size + 2 * std::sqrt(c.squares[x])) +
+                        (qk_.bias + a.u) * std::abs(c.scale[x]) + pv.truncation(running, c.squares[x]) +
                         (keys_repeat(w) ? 4 * c.coherent[x] : 0);
     // The largest weight may be stored as exactly 1 while the row sum takes its computed value.
     if (v_top && a.p_is_rounded) {

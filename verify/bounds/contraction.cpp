@@ -38,8 +38,7 @@ Estimate Contraction::result(Index row, Index d, double scale, const SumError& s
   e.value = scale * sums.value[d];
   e.worst = size * ((sums.worst[d] * (1 + kappa) + kappa * sums.magnitude[d]) * (1 + 2 * u) + 2 * u * x) +
             underflow;
-  e.rest_systematic =
-      size * (sums.systematic[d] + 2 * u * x + sum.bias * (x + 2 * std::sqrt(sums.squares[d])));
+  e.rest_systematic = size * (sums.systematic[d] + 2 * u * x + sum.truncation(running, sums.squares[d]));
   e.rest_systematic += underflow;
   e.systematic = e.rest_systematic + size * std::abs(sums.predicted[0][d]);
   if (terms_repeat) e.systematic += size * confidence_multiplier(1) * sums.spread[d];

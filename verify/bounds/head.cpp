@@ -69,9 +69,12 @@ void ProductSums::compute(const double* a, Index n, const double* b, Index keys,
       a, n, b, first, last, {sum.data(), magnitude.data(), squares.data(), prefix.data(), prefix_sum.data()});
 }
 
-double ProductSums::variance(Index j, Index n, const SumError& error) const {
-  return error.noise *
-         mean_square_running_sum(sum[j], squares[j], prefix[j], prefix_sum[j], static_cast<double>(n));
+double ProductSums::running(Index j, Index n) const {
+  return mean_square_running_sum(sum[j], squares[j], prefix[j], prefix_sum[j], static_cast<double>(n));
+}
+
+double ProductSums::truncation(Index j, Index n, const SumError& error) const {
+  return std::min(error.truncation(running(j, n), squares[j]), error.bias * magnitude[j]);
 }
 
 void ScoreRow::locate(const AttentionSpec& spec, const AttentionInputs& in, const Head& head, Index h,

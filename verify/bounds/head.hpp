@@ -53,8 +53,10 @@ struct ProductSums {
 
   /// b is [keys / lanes, n, lanes], as in Head.
   void compute(const double* a, Index n, const double* b, Index keys, Index first, Index last);
-  /// Variance of the accumulation error of entry j.
-  double variance(Index j, Index n, const SumError& error) const;
+  /// Variance and mean of the accumulation error of entry j, and the mean square of its running sums.
+  double variance(Index j, Index n, const SumError& error) const { return error.noise * running(j, n); }
+  double truncation(Index j, Index n, const SumError& error) const;
+  double running(Index j, Index n) const;
 };
 
 struct HeadErrors;

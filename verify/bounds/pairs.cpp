@@ -127,15 +127,11 @@ void PairRows::fill_pair(double lse, double lse_systematic, Index j, PairRow& ro
   const double u = a.u, c2u2 = mean_square_rounding * u * u;
   const double s = scores_.s[j], x = dp_.sum[j] - row.delta, p = p_[j], scale = std::abs(spec_.scale);
   const ProductSums& qk = scores_.products;
-  const auto truncation = [](const SumError& sum, const ProductSums& products, Index at) {
-    return sum.bias *
-           std::min(products.magnitude[at], std::abs(products.sum[at]) + 2 * std::sqrt(products.squares[at]));
-  };
 
   const double ends = std::abs(s) + std::abs(lse);
   const double exponent_variance = scores_.variance[j] + c2u2 * (2 * s * s + lse * lse);
   const double exponent_systematic = a.exp_error + u * ends +
-                                     scale * scores_.slope[j] * truncation(qk_sum_, qk, j) +
+                                     scale * scores_.slope[j] * qk.truncation(j, head_.qk_width, qk_sum_) +
                                      u * std::abs(scores_.tangent[j]) + lse_systematic;
   const double p_variance = p * p * exponent_variance;  // before its store
   row.p[j] =
@@ -162,8 +158,9 @@ void PairRows::fill_pair(double lse, double lse_systematic, Index j, PairRow& ro
     return slope * slope * (of_p * x * x + 2 * c2u2 * ds * ds + p * p * (dp_variance + of_delta)) +
            stores * a.score_store_variance(ds);
   };
-  const double systematic = slope * (std::abs(ds) * exponent_systematic + p * truncation(dp_sum_, dp_, j)) +
-                            std::abs(ds) * slope_error + a.flush * (1 + std::abs(x));
+  const double systematic =
+      slope * (std::abs(ds) * exponent_systematic + p * dp_.truncation(j, head_.v_width, dp_sum_)) +
+      std::abs(ds) * slope_error + a.flush * (1 + std::abs(x));
   // A kernel that multiplies by the scale before it stores dS meets the subnormals earlier.
   const double eta = a.p_half_subnormal * std::max(1.0, scale > 0 ? 1 / scale : 1.0);
   Factor& stored_ds = row.ds[j] =
