@@ -236,6 +236,21 @@ TEST_CASE("a planted fault that has a name is named first", "[sweep]") {
   }
 }
 
+TEST_CASE("a tile on the diagonal that is lost or counted twice is named, not the keys before it") {
+  const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32);
+  Setup setup;
+  setup.element = element;
+  setup.spec.causal = Causal::bottom_right;
+  for (const auto& [fault, cause] : {std::pair{"tile dropped", "keys 32..63 missing"},
+                                     std::pair{"tile twice", "keys 32..63 counted twice"}}) {
+    const CaseFindings findings =
+        judged(faulty_dump_of(setup, kernel_for(element), fault_named(fault), false));
+    INFO(fault << ": " << summary(findings));
+    REQUIRE(!findings.diagnosis.empty());
+    CHECK(findings.diagnosis.front().cause == cause);
+  }
+}
+
 TEST_CASE("options that the kernel has and the dump does not declare are named with their numbers") {
   const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32);
   struct Undeclared {

@@ -78,6 +78,10 @@ bool WrongRange::changes_by(double x) const {
   return all_near(change, x);
 }
 
+bool WrongRange::is_whole() const {
+  return changes_by(-1) || changes_by(1);
+}
+
 WrongRange best_range(std::span<const WeightedSum> sums, bool is_normalised) {
   WrongRange best;
   if (sums.empty() || sums.front().width() < least_width) return best;
@@ -93,7 +97,22 @@ WrongRange best_range(std::span<const WeightedSum> sums, bool is_normalised) {
     return fit(sums[n], prefixes[n].at(a), prefixes[n].at(b), in_row_sum);
   };
 
-  Index from = 0, to = 0;
+  const auto range_of = [&](Index a, Index b, bool in_row_sum, double explained) {
+    WrongRange range{a * piece, std::min(b * piece, places), in_row_sum, explained, {}, {}};
+    std::vector<std::pair<double, std::size_t>> changes;
+    for (std::size_t n = 0; n < sums.size(); ++n) {
+      const SumFit of_sum = fit_of(n, a, b, in_row_sum);
+      if (of_sum.left <= most_left && std::isfinite(of_sum.x)) changes.emplace_back(of_sum.x, n);
+    }
+    std::ranges::sort(changes);
+    for (const auto& [x, n] : changes) {
+      range.change.push_back(x);
+      range.sum.push_back(n);
+    }
+    return range;
+  };
+
+  constexpr double same = 1e-9;
   for (const bool in_row_sum : {true, false}) {
     if (in_row_sum && !is_normalised) continue;
     for (Index a = 0; a < count; ++a) {
@@ -102,21 +121,15 @@ WrongRange best_range(std::span<const WeightedSum> sums, bool is_normalised) {
         double left = 0;
         for (std::size_t n = 0; n < sums.size(); ++n) left += fit_of(n, a, b, in_row_sum).left;
         const double explained = 1 - left / static_cast<double>(sums.size());
-        if (explained <= best.explained + 1e-9) continue;
-        best = {a * piece, std::min(b * piece, places), in_row_sum, explained, {}, {}};
-        from = a, to = b;
+        if (explained < best.explained - same || (explained <= best.explained + same && best.is_whole())) {
+          continue;
+        }
+        // The terms that a normalised sum has besides a range explain as much: less of these is more of
+        // those.
+        WrongRange range = range_of(a, b, in_row_sum, explained);
+        if (explained > best.explained + same || range.is_whole()) best = std::move(range);
       }
     }
-  }
-  std::vector<std::pair<double, std::size_t>> changes;
-  for (std::size_t n = 0; n < sums.size(); ++n) {
-    const SumFit of_sum = fit_of(n, from, to, best.in_row_sum);
-    if (of_sum.left <= most_left && std::isfinite(of_sum.x)) changes.emplace_back(of_sum.x, n);
-  }
-  std::ranges::sort(changes);
-  for (const auto& [x, n] : changes) {
-    best.change.push_back(x);
-    best.sum.push_back(n);
   }
   if (best.change.empty()) best.explained = 0;
   return best;

@@ -48,6 +48,8 @@ struct WrongRange {
   bool spans_all(Index places) const { return first == 0 && last == places; }
   /// Most changes are within 10 % of x.
   bool changes_by(double x) const;
+  /// Terms are missing, or there twice.
+  bool is_whole() const;
 };
 
 /// The range that explains most; `explained` is 0 where there is too little to fit. is_normalised: try both.
