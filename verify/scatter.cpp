@@ -2,7 +2,9 @@
 #include "verify/scatter.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <map>
 #include <mutex>
@@ -28,15 +30,23 @@ std::vector<Index> columns_of(std::span<const ErrorPlace> places) {
 }
 /// Of values that are alike, or so close that they round alike.
 std::vector<Index> values_of(std::span<const ErrorPlace> places) {
-  std::vector<std::pair<double, Index>> order;  // side by side in memory: the sort takes most of the time
-  order.reserve(places.size());
-  for (const ErrorPlace& s : places) order.emplace_back(s.stored, std::ssize(order));
-  std::ranges::sort(order);
-  std::vector<Index> cluster(places.size());
-  Index last = 0;
-  for (std::size_t k = 0; k < order.size(); ++k) {
-    if (k > 0 && order[k].first != order[k - 1].first) ++last;
-    cluster[order[k].second] = last;
+  // A table with open addresses: sorting takes several times as long.
+  struct Slot {
+    double value;
+    Index cluster = -1;
+  };
+  const std::size_t size = std::bit_ceil(2 * places.size() + 1);
+  const int shift = 64 - std::countr_zero(size);
+  std::vector<Slot> slots(size);
+  std::vector<Index> cluster;
+  cluster.reserve(places.size());
+  Index count = 0;
+  for (const ErrorPlace& s : places) {
+    // Values of few bits differ in the upper bits of their product.
+    std::size_t at = std::bit_cast<std::uint64_t>(s.stored) * 0x9E3779B97F4A7C15 >> shift;
+    while (slots[at].cluster >= 0 && slots[at].value != s.stored) at = (at + 1) & (size - 1);
+    if (slots[at].cluster < 0) slots[at] = {s.stored, count++};
+    cluster.push_back(slots[at].cluster);
   }
   return cluster;
 }
