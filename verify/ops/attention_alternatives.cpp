@@ -99,6 +99,30 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
     with_inputs("in/kv_lengths ignored", [padded = attention_.padded_keys()](AttentionInputs& x) {
       x.k = first_keys(x.k, padded), x.v = first_keys(x.v, padded);
     });
+    const auto with_length = [&](const std::string& name, auto length) {
+      with_inputs(name, [&, length](AttentionInputs& x) {
+        const Index keys = std::clamp<Index>(length(x), 0, attention_.padded_keys());
+        x.k = first_keys(x.k, keys), x.v = first_keys(x.v, keys);
+      });
+    };
+    with_length("in/kv_lengths one key too long", [](const AttentionInputs& x) { return x.keys() + 1; });
+    with_length("in/kv_lengths one key short", [](const AttentionInputs& x) { return x.keys() - 1; });
+    for (const Index tile : {16, 32, 64, 128}) {
+      with_length("in/kv_lengths rounded up to tiles of " + std::to_string(tile),
+                  [tile](const AttentionInputs& x) { return (x.keys() + tile - 1) / tile * tile; });
+    }
+    const std::vector<Sequence>& entries = attention_.sequences;
+    const Index count = std::ssize(entries);
+    for (const Index shift : {Index{1}, count - 1}) {
+      if (count < 2) break;
+      with_length(
+          std::string("in/kv_lengths of another batch entry: the one ") + (shift == 1 ? "after" : "before"),
+          [&entries, count, shift](const AttentionInputs& x) {
+            const auto own = std::ranges::find(entries, x.q.data_handle(),
+                                               [](const Sequence& s) { return s.in.q.data_handle(); });
+            return entries[(own - entries.begin() + shift) % count].in.keys();
+          });
+    }
   }
   if (case_.input("cu_seqlens_k") && attention_.sequences.size() > 1) {
     AttentionSpec joined = right;
@@ -129,13 +153,14 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
       if (misreading.needs_no_mask && misreading.name.starts_with("softcap")) x.mask = {};
     }));
   }
-  for (const Index tile : {16, 32, 64, 128}) {
+  for (const Index tile : {1, 16, 32, 64, 128}) {
     if (in.keys() <= tile) continue;
-    with_diagonal("the last tile of " + std::to_string(tile) + " keys missing", right, 0,
-                  [tile](AttentionInputs& x) {
-                    const Index keys = x.keys() - (x.keys() % tile == 0 ? tile : x.keys() % tile);
-                    x.k = first_keys(x.k, keys), x.v = first_keys(x.v, keys);
-                  });
+    with_diagonal(
+        tile == 1 ? "the last key missing" : "the last tile of " + std::to_string(tile) + " keys missing",
+        right, 0, [tile](AttentionInputs& x) {
+          const Index rest = x.keys() % tile, keys = std::max<Index>(x.keys() - (rest == 0 ? tile : rest), 0);
+          x.k = first_keys(x.k, keys), x.v = first_keys(x.v, keys);
+        });
   }
 
   take(gradient_alternatives(expected));

@@ -21,8 +21,11 @@ std::vector<DiagnosisEntry> wrong_merge(std::span<const AttentionRow> rows, cons
 /// A scale that is off by the same factor everywhere.
 std::vector<DiagnosisEntry> wrong_scale(std::span<const AttentionRow> rows);
 
-/// A window, a short diagonal or a softcap that the kernel has and the dump does not declare.
+/// Another window or diagonal than declared, and a softcap or a sink that the dump does not declare.
 std::vector<DiagnosisEntry> undeclared_options(std::span<const AttentionRow> rows);
+
+/// Pages of keys that are read in place of others.
+std::vector<DiagnosisEntry> wrong_pages(std::span<const AttentionRow> rows);
 
 /// Failed outputs of which all numbers are numbers of a format narrower than their own.
 std::vector<DiagnosisEntry> narrow_stores(std::span<const Expected> expected);

@@ -15,6 +15,7 @@ namespace {
 
 constexpr double least_share = 0.7;
 constexpr Index most_rows = 64, least_width = 4;  // a number or two agree with another row by chance
+constexpr std::size_t most_ways = 8, named_ways = 3;
 
 struct Row {
   const Sequence* sequence;
@@ -46,25 +47,34 @@ class Output {
     return all;
   }
 
-  /// The row of the same sequence whose exact values are within their bounds of what this row holds.
+  /// The row whose exact values are within their bounds of what this row holds; of the same sequence, if it
+  /// has one.
   std::optional<Row> origin_of(const Row& row) const {
-    const View<const double, 3> view = view_of(*row.sequence);
-    for (Index h = 0; h < view.extent(0); ++h) {
-      for (Index i = 0; i < view.extent(1); ++i) {
-        if (h == row.h && i == row.i) continue;
-        Index e = 0;
-        for (; e < view.extent(2); ++e) {
-          const Index n = at(view, h, i, e);
-          const double got = expected_.dumped->values[at(view, row.h, row.i, e)];
-          if (!(std::abs(got - expected_.value[n]) <= expected_.bound(n))) break;
-        }
-        if (e == view.extent(2)) return Row{row.sequence, h, i};
-      }
+    if (const auto found = origin_in(*row.sequence, row)) return found;
+    for (const Sequence& s : attention_.sequences) {
+      if (&s == row.sequence) continue;
+      if (const auto found = origin_in(s, row)) return found;
     }
     return {};
   }
 
  private:
+  std::optional<Row> origin_in(const Sequence& s, const Row& row) const {
+    const View<const double, 3> view = view_of(s), own = view_of(*row.sequence);
+    for (Index h = 0; h < view.extent(0); ++h) {
+      for (Index i = 0; i < view.extent(1); ++i) {
+        if (&s == row.sequence && h == row.h && i == row.i) continue;
+        Index e = 0;
+        for (; e < view.extent(2); ++e) {
+          const Index n = at(view, h, i, e);
+          const double got = expected_.dumped->values[at(own, row.h, row.i, e)];
+          if (!(std::abs(got - expected_.value[n]) <= expected_.bound(n))) break;
+        }
+        if (e == view.extent(2)) return Row{&s, h, i};
+      }
+    }
+    return {};
+  }
   View<const double, 3> view_of(const Sequence& s) const { return view_of_rows(attention_, expected_, s); }
   Index at(const View<const double, 3>& view, Index h, Index i, Index e) const {
     return &view(h, i, e) - expected_.value.data();
@@ -73,6 +83,28 @@ class Output {
   const AttentionCase& attention_;
   const Expected& expected_;
 };
+
+/// Where `from` is, seen from `row`.
+std::string direction(const AttentionCase& attention, const Row& row, const Row& from, bool has_keys) {
+  std::string where;
+  const auto add = [&](const std::string& what) { where += (where.empty() ? "" : ", ") + what; };
+  const auto number = [&](const Row& x) {
+    const AttentionInputs& in = x.sequence->in;
+    return in.row && !has_keys ? in.row(x.i) : x.i;
+  };
+  const Index rows_off = number(from) - number(row);
+  if (rows_off != 0) {
+    add(std::to_string(std::abs(rows_off)) + (std::abs(rows_off) == 1 ? " row " : " rows ") +
+        (rows_off < 0 ? "before" : "after"));
+  }
+  const auto instead = [&](const std::string& what, Index x, Index of) {
+    if (x != of) add("in " + what + " " + std::to_string(x) + " instead of " + std::to_string(of));
+  };
+  instead("head", from.h, row.h);
+  const Sequence* first = attention.sequences.data();
+  instead("sequence", from.sequence - first, row.sequence - first);
+  return where;
+}
 
 }  // namespace
 
@@ -83,30 +115,30 @@ std::vector<DiagnosisEntry> misplaced_rows(const AttentionCase& attention, const
   const std::vector<Row> wrong = output.wrong_rows();
   const std::vector<Index> sample = evenly_spread(static_cast<Index>(wrong.size()), most_rows);
   std::map<std::string, Index> votes;
+  Index placed = 0;
   for (const Index n : sample) {
     const Row& row = wrong[n];
     const std::optional<Row> from = output.origin_of(row);
     if (!from) continue;
-    const AttentionInputs& in = row.sequence->in;
-    const auto number = [&](Index i) { return in.row && !has_keys ? in.row(i) : i; };
-    const Index rows_off = number(from->i) - number(row.i);
-    std::string where;
-    if (rows_off != 0) {
-      where = std::to_string(std::abs(rows_off)) + (std::abs(rows_off) == 1 ? " row " : " rows ") +
-              (rows_off < 0 ? "before" : "after");
-    }
-    if (from->h != row.h) {
-      where += (where.empty() ? "in" : ", in") + std::string(" head ") + std::to_string(from->h) +
-               " instead of " + std::to_string(row.h);
-    }
-    ++votes[where];
+    ++placed;
+    ++votes[direction(attention, row, *from, has_keys)];
   }
+  const double of_sample = 1 / static_cast<double>(std::max<std::size_t>(sample.size(), 1));
   if (votes.empty()) return {};
+  // One way explains most rows, or a few do, as where heads are exchanged.
   const auto most = std::ranges::max_element(votes, {}, [](const auto& vote) { return vote.second; });
-  const double share = static_cast<double>(most->second) / static_cast<double>(sample.size());
-  if (share < least_share) return {};
-  return {{"rows of " + expected.output + " hold the results of those " + most->first, share,
-           std::to_string(most->second) + " of " + std::to_string(sample.size()) +
+  const bool is_one_way = static_cast<double>(most->second) * of_sample >= least_share;
+  const Index agree = is_one_way ? most->second : placed;
+  const double share = static_cast<double>(agree) * of_sample;
+  if (share < least_share || (!is_one_way && votes.size() > most_ways)) return {};
+  std::string from = is_one_way ? most->first : "";
+  for (std::size_t n = 0; const auto& [way, count] : votes) {
+    if (is_one_way || n++ >= named_ways) continue;
+    from += (from.empty() ? "" : "; ") + way;
+  }
+  if (!is_one_way && votes.size() > named_ways) from += "; ...";
+  return {{"rows of " + expected.output + " hold the results of those " + from, share,
+           std::to_string(agree) + " of " + std::to_string(sample.size()) +
                " wrong rows agree with another row within its bounds"}};
 }
 

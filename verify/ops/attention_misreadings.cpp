@@ -9,6 +9,7 @@
 #include <numbers>
 
 #include "core/array.hpp"
+#include "core/dtype.hpp"
 
 namespace attest {
 namespace {
@@ -69,6 +70,19 @@ double product(const AttentionInputs& in, Index h, Index i, Index j) {
   return sum;
 }
 
+/// Press, Smith and Lewis 2022: 2^(-8 n / H) for n = 1 ... H; where H is no power of two, those of the power
+/// below, then every other one of the power above.
+Array<double, 1> usual_slopes(Index heads) {
+  Array<double, 1> slopes({heads});
+  Index power = 1;
+  while (2 * power <= heads) power *= 2;
+  for (Index h = 0; h < heads; ++h) {
+    const double n = static_cast<double>(h < power ? 2 * (h + 1) : 2 * (h - power) + 1);
+    slopes(h) = std::exp2(-4 * n / static_cast<double>(power));
+  }
+  return slopes;
+}
+
 bool is_visible(const AttentionSpec& spec, const AttentionInputs& in, Index h, Index i, Index j) {
   const Index at = diagonal(spec, in, i);
   return (spec.causal == Causal::none || j <= at) && (spec.window_left < 0 || j >= at - spec.window_left) &&
@@ -124,6 +138,18 @@ void Misreadings::of_masks(const AttentionInputs& in) {
       return x.mask(h, std::max<Index>(i - 1, 0), j) != 0;
     });
   }
+  for (const Index tile : {16, 32, 64, 128}) {
+    if (spec_.window_left < 0 || in.keys() <= tile) continue;
+    mask(
+        "window_left rounded to tiles of " + std::to_string(tile),
+        [tile, spec = spec_](const AttentionInputs& x, Index h, Index i, Index j) {
+          AttentionSpec seen = spec;
+          seen.window_left = -1;
+          const Index first = std::max<Index>(diagonal(spec, x, i) - spec.window_left, 0);
+          return j >= first / tile * tile && is_visible(seen, x, h, i, j);
+        },
+        true);
+  }
   if (spec_.causal == Causal::none || spec_.window_left >= 0) return;
   for (const Index tile : {16, 32, 64, 128}) {
     if (in.keys() <= tile) continue;
@@ -142,14 +168,42 @@ void Misreadings::of_scores(const AttentionInputs& in) {
   if (!has_few_scores_) return;
   const double scale = spec_.scale, cap = spec_.softcap;
   if (in.bias) {
-    for (const auto& [name, factor] : {std::pair{"in/bias multiplied by the scale", scale},
-                                       std::pair{"in/bias without log2(e), in base 2", std::numbers::ln2},
-                                       std::pair{"in/bias of the other sign", -1.0}}) {
+    for (const auto& [name, factor] :
+         {std::pair{"in/bias multiplied by the scale", scale},
+          std::pair{"in/bias without log2(e), in base 2", std::numbers::ln2},
+          std::pair{"in/bias of the other sign", -1.0}, std::pair{"in/bias added twice", 2.0}}) {
       if (factor == 1) continue;
       add_to_bias(name, [f = factor](const AttentionInputs& x, Index h, Index i, Index j) {
         const double b = x.bias(h, i, j);
         return std::isfinite(b) ? (f - 1) * b : 0;
       });
+    }
+    const auto read_at = [&](const std::string& name, auto place) {
+      const Kept<3> bias([place](const AttentionInputs& x) {
+        return of_pairs(x, [&](Index h, Index i, Index j) { return place(x, h, i, j); });
+      });
+      add(name, [bias](AttentionInputs& x) { x.bias = bias(x); });
+    };
+    if (in.q_heads() > 1) {
+      read_at("in/bias of head 0 in all heads",
+              [](const AttentionInputs& x, Index, Index i, Index j) { return x.bias(0, i, j); });
+      read_at("in/bias of another head: the one after",
+              [](const AttentionInputs& x, Index h, Index i, Index j) {
+                return x.bias((h + 1) % x.q_heads(), i, j);
+              });
+    }
+    if (in.queries() == in.keys()) {
+      read_at("in/bias with rows for columns", [](const AttentionInputs& x, Index h, Index i, Index j) {
+        const bool is_inside = j < x.queries() && i < x.keys();  // other entries may have fewer keys
+        return is_inside ? x.bias(h, j, i) : x.bias(h, i, j);
+      });
+    }
+    for (const DType narrow : {DType::float16, DType::bfloat16}) {
+      add_to_bias("in/bias rounded to " + std::string(format_of(narrow).name),
+                  [narrow](const AttentionInputs& x, Index h, Index i, Index j) {
+                    const double b = x.bias(h, i, j);
+                    return std::isfinite(b) ? round_to(b, narrow) - b : 0;
+                  });
     }
     if (cap > 0) {
       add_to_bias("in/bias before the softcap", [=](const AttentionInputs& x, Index h, Index i, Index j) {
@@ -164,6 +218,17 @@ void Misreadings::of_scores(const AttentionInputs& in) {
                 const double s = scale * product(x, h, i, j);
                 return s * std::tanh(s / cap) - capped(s, cap);
               });
+  add_to_bias("softcap without its outer factor: tanh(x / c)",
+              [=](const AttentionInputs& x, Index h, Index i, Index j) {
+                const double s = scale * product(x, h, i, j);
+                return std::tanh(s / cap) - capped(s, cap);
+              });
+  if (scale != 1) {
+    add_to_bias("softcap before the scale", [=](const AttentionInputs& x, Index h, Index i, Index j) {
+      const double s = product(x, h, i, j);
+      return scale * capped(s, cap) - capped(scale * s, cap);
+    });
+  }
   add_to_bias(
       "softcap of masked keys: it came after the mask",
       [=, spec = spec_](const AttentionInputs& x, Index h, Index i, Index j) {
@@ -193,7 +258,20 @@ void Misreadings::of_slopes_and_sinks(const AttentionInputs& in) {
   if (in.alibi_slopes) {
     slopes("ALiBi of the other sign", scaled(-1));
     slopes("ALiBi without log2(e), in base 2", scaled(std::numbers::ln2));
-    if (in.q_heads() > 1) slopes("ALiBi slopes in the reverse order of heads", reversed);
+    const double heads = static_cast<double>(in.q_heads()), step = std::exp2(8 / heads);
+    if (in.q_heads() > 1) {
+      slopes("ALiBi slopes in the reverse order of heads", reversed);
+      slopes("ALiBi slopes 2^(8/Hq) times too large: those of the head before", scaled(step));
+      slopes("ALiBi slopes 2^(8/Hq) times too small: those of the head after", scaled(1 / step));
+    }
+    if (in.group() > 1) {
+      slopes("ALiBi slopes of the key/value heads",
+             [group = in.group()](View<const double, 1> x, Index h) { return x(h / group); });
+    }
+  } else {
+    const Kept<1> usual([](const AttentionInputs& x) { return usual_slopes(x.q_heads()); });
+    add("ALiBi with the usual slopes, which the dump does not declare",
+        [usual](AttentionInputs& x) { x.alibi_slopes = usual(x); });
   }
   if (in.sink) {
     if (spec_.scale != 1) sinks("in/sink multiplied by the scale", scaled(spec_.scale));
@@ -209,27 +287,32 @@ void Misreadings::of_slopes_and_sinks(const AttentionInputs& in) {
 void Misreadings::of_heads(const AttentionInputs& in) {
   const Index kv = in.kv_heads();
   if (kv < 2) return;
-  const auto heads = [&](const std::string& name, Index (*head)(Index h, Index q, Index kv)) {
-    const auto of = [head](View<const double, 3> x, Index q) {
+  using HeadOf = Index (*)(Index h, Index q, Index kv);
+  const HeadOf own = [](Index h, Index q, Index count) { return h * count / q; };
+  const HeadOf modulo = [](Index h, Index, Index count) { return h % count; };
+  const auto heads = [&](const std::string& name, HeadOf of_k, HeadOf of_v) {
+    const auto read = [](HeadOf head, View<const double, 3> x, Index q) {
       return of_keys(x, q, [=, count = x.extent(0)](Index h, Index j) {
         return std::pair{head(h, q, count), j};
       });
     };
-    const Kept<3> k([of](const AttentionInputs& x) { return of(x.k, x.q_heads()); });
-    const Kept<3> v([of](const AttentionInputs& x) { return of(x.v, x.q_heads()); });
+    const Kept<3> k([=](const AttentionInputs& x) { return read(of_k, x.k, x.q_heads()); });
+    const Kept<3> v([=](const AttentionInputs& x) { return read(of_v, x.v, x.q_heads()); });
     add(name, [k, v](AttentionInputs& x) {
       const View<const double, 3> keys = k(x), values = v(x);
       x.k = keys, x.v = values;
     });
   };
-  heads("every query head reads key/value head 0", [](Index, Index, Index) { return Index{0}; });
-  heads("key/value heads in the reverse order",
-        [](Index h, Index q, Index count) { return count - 1 - h * count / q; });
+  const auto of_both = [&](const std::string& name, HeadOf head) { heads(name, head, head); };
+  of_both("every query head reads key/value head 0", [](Index, Index, Index) { return Index{0}; });
+  of_both("key/value heads in the reverse order",
+          [](Index h, Index q, Index count) { return count - 1 - h * count / q; });
   if (in.group() > 1) {
-    heads("query head h reads key/value head h mod Hkv",
-          [](Index h, Index, Index count) { return h % count; });
-    heads("query head h reads key/value head h / Hkv",
-          [](Index h, Index, Index count) { return std::min(h / count, count - 1); });
+    of_both("query head h reads key/value head h mod Hkv", modulo);
+    heads("query head h reads K of its key/value head, but V of head h mod Hkv", own, modulo);
+    heads("query head h reads V of its key/value head, but K of head h mod Hkv", modulo, own);
+    of_both("query head h reads key/value head h / Hkv",
+            [](Index h, Index, Index count) { return std::min(h / count, count - 1); });
   }
 }
 
