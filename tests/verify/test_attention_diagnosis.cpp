@@ -200,6 +200,19 @@ TEST_CASE("exchanged heads and batch entries are named") {
   CHECK(first_cause(c).starts_with("rows of o hold the results of those in sequence "));
 }
 
+TEST_CASE("a diagonal that is off in the backward pass alone is named") {
+  const DType element = GENERATE(DType::float16, DType::float32);
+  Setup setup = declared(element);
+  setup.queries = setup.keys = 70;
+  causal(setup);
+  Kernel kernel = honest_kernels(element)[0].kernel;
+  for (const auto& [shift, words] : {std::pair{3, "3 keys too far"}, std::pair{-2, "2 keys short"}}) {
+    kernel.mistakes.diagonal_shift_of_backward = shift;
+    CHECK(first_cause(dump_of(setup, kernel, true, {"o", "lse", "dq", "dk", "dv"})) ==
+          std::string("backward: a causal diagonal ") + words);
+  }
+}
+
 TEST_CASE("errors that no precision makes are not called imprecise") {
   const Setup setup = declared(DType::float16);
   const Kernel kernel = honest_kernels(DType::float16)[0].kernel;
@@ -210,4 +223,10 @@ TEST_CASE("errors that no precision makes are not called imprecise") {
   for (const char* name : {"q", "k", "v"}) read.in.at(name) = asked.in.at(name);
   CHECK(first_cause(answered(asked, read, seen, kernel)) ==
         "other scores or other keys than declared: no precision errs so much");
+
+  Case c = dump_of(setup, kernel, true, {"o", "lse", "dq", "dk", "dv"});
+  for (const char* name : {"dq", "dk", "dv"}) {  // no gradient of anything
+    for (double& x : c.out.at(name).values) x = round_to(1 + std::abs(x), DType::float16);
+  }
+  CHECK(first_cause(c) == "another P or dS than declared: no precision errs so much");
 }

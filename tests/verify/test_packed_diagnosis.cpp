@@ -41,3 +41,44 @@ TEST_CASE("packed sequences that see each other's keys are named") {
     CHECK(first_cause(c) == "packed sequences not kept apart: keys of the others take weight");
   }
 }
+
+TEST_CASE("packed sequences whose keys begin elsewhere are named") {
+  struct Misread {
+    std::string cause;
+    Index first[2], last[2];  // of the keys of two sequences, [0, 40) and [40, 80), as the kernel reads them
+  };
+  for (const Misread& misread :
+       {Misread{"keys of packed sequences begin one too early", {0, 39}, {40, 80}},
+        Misread{"keys of packed sequences begin one too late", {1, 41}, {40, 80}},
+        Misread{"keys of another packed sequence: the one after", {40, 40}, {80, 80}}}) {
+    for (const Causal causal : {Causal::none, Causal::bottom_right}) {
+      Setup setup;
+      setup.q_heads = 2, setup.kv_heads = 1;
+      setup.queries = setup.keys = 80;
+      setup.spec.causal = causal;
+      const Kernel kernel = honest_kernels(DType::float16)[0].kernel;
+      Case c = inputs_of(setup, kernel.p_dtype);
+      c.in.erase("do");
+      Case answer = c;
+      store(answer, run(kernel, setup.spec, views_of(c), {}, setup.element), {"o", "lse"}, setup.element,
+            kernel.p_dtype);
+      for (Index s = 0; s < 2; ++s) {
+        AttentionInputs in = views_of(c);
+        in.q = in.q.narrowed(1, 40 * s, 40);
+        const Index first = misread.first[s], keys = misread.last[s] - first;
+        in.k = in.k.narrowed(1, first, keys);
+        in.v = in.v.narrowed(1, first, keys);
+        const Results part = run(kernel, setup.spec, in, {}, setup.element);
+        for (Index h = 0; h < 2; ++h) {
+          std::copy_n(&part.o[h * 40 * 32], 40 * 32, &answer.out.at("o").values[(h * 80 + 40 * s) * 32]);
+          std::copy_n(&part.lse[h * 40], 40, &answer.out.at("lse").values[h * 80 + 40 * s]);
+        }
+      }
+      for (auto* tensors : {&answer.in, &answer.out})
+        for (auto& [name, tensor] : *tensors) tensor = packed(tensor);
+      answer.spec["layout"] = "thd";
+      answer.in["cu_seqlens_q"] = answer.in["cu_seqlens_k"] = {"int64", {}, {3}, {0, 40, 80}};
+      CHECK(first_cause(answer) == misread.cause);
+    }
+  }
+}

@@ -95,6 +95,12 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
       with_spec(name, [s = scale](AttentionSpec& spec) { spec.scale = s; });
   }
 
+  const std::vector<Sequence>& entries = attention_.sequences;
+  const auto number_of = [&entries](const AttentionInputs& x) {
+    const auto own =
+        std::ranges::find(entries, x.q.data_handle(), [](const Sequence& s) { return s.in.q.data_handle(); });
+    return own - entries.begin();
+  };
   if (case_.input("kv_lengths") && !in.mask && !in.bias && case_.key.empty() && in.past == 0) {
     with_inputs("in/kv_lengths ignored", [padded = attention_.padded_keys()](AttentionInputs& x) {
       x.k = first_keys(x.k, padded), x.v = first_keys(x.v, padded);
@@ -111,17 +117,12 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
       with_length("in/kv_lengths rounded up to tiles of " + std::to_string(tile),
                   [tile](const AttentionInputs& x) { return (x.keys() + tile - 1) / tile * tile; });
     }
-    const std::vector<Sequence>& entries = attention_.sequences;
     const Index count = std::ssize(entries);
     for (const Index shift : {Index{1}, count - 1}) {
       if (count < 2) break;
       with_length(
           std::string("in/kv_lengths of another batch entry: the one ") + (shift == 1 ? "after" : "before"),
-          [&entries, count, shift](const AttentionInputs& x) {
-            const auto own = std::ranges::find(entries, x.q.data_handle(),
-                                               [](const Sequence& s) { return s.in.q.data_handle(); });
-            return entries[(own - entries.begin() + shift) % count].in.keys();
-          });
+          [&](const AttentionInputs& x) { return entries[(number_of(x) + shift) % count].in.keys(); });
     }
   }
   if (case_.input("cu_seqlens_k") && attention_.sequences.size() > 1) {
@@ -137,6 +138,25 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
           x.k = keys_from(x.k, -own->first_k, last.first_k + last.keys);
           x.v = keys_from(x.v, -own->first_k, last.first_k + last.keys);
         }));
+  }
+  if (case_.input("cu_seqlens_k") && !in.mask && !in.bias && case_.key.empty()) {
+    const auto read = [](AttentionInputs& x, Index first, Index keys) {
+      x.k = keys_from(x.k, first, keys), x.v = keys_from(x.v, first, keys);
+    };
+    for (const Index shift : {1, -1}) {
+      with_diagonal(std::string("keys of packed sequences begin one too ") + (shift > 0 ? "late" : "early"),
+                    right, right.causal == Causal::bottom_right ? -shift : 0,  // that corner stays
+                    [&](AttentionInputs& x) {
+                      const bool is_inside = x.keys() > shift && entries[number_of(x)].first_k + shift >= 0;
+                      if (is_inside) read(x, shift, x.keys() - shift);
+                    });
+      with_inputs(std::string("keys of another packed sequence: the one ") + (shift > 0 ? "after" : "before"),
+                  [&](AttentionInputs& x) {
+                    const Index own = number_of(x), other = own + shift;
+                    if (other < 0 || other >= std::ssize(entries)) return;
+                    read(x, entries[other].first_k - entries[own].first_k, entries[other].keys);
+                  });
+    }
   }
   if (in.mask) with_inputs("in/mask ignored", [](AttentionInputs& x) { x.mask = {}; });
   if (in.bias) with_inputs("in/bias ignored", [](AttentionInputs& x) { x.bias = {}; });

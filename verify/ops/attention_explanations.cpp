@@ -114,6 +114,19 @@ std::vector<DiagnosisEntry> unknown_noise(std::span<const AttentionRow> rows, bo
              confidence_of_a_place, "lse errs, and no known pattern fits"}};
   }
   if (!o_fails || std::ranges::none_of(rows, &AttentionRow::has_lse)) return {};
+  // P and V stored in the coarsest format there is.
+  const auto is_gross_in_o = [](const AttentionRow& row) {
+    for (std::size_t e = 0; e < row.o.size(); ++e) {
+      double size = 0;
+      for (Index c = 0; c < row.count(); ++c) size += row.p[c] * std::abs(row.v(c, static_cast<Index>(e)));
+      if (std::abs(row.got[e] - row.o[e]) > 2 * unit_roundoff(DType::float8_e5m2) * size) return true;
+    }
+    return false;
+  };
+  if (2 * std::ranges::count_if(rows, is_gross_in_o) > std::ssize(rows)) {
+    return {{"other weights or other values than declared: no precision errs so much", confidence_of_a_place,
+             "lse is right, and no known pattern fits the errors of o"}};
+  }
   return {{"P.V accumulated, or P stored, less precisely than the contract has it", confidence_of_a_place,
            "lse is right, and no known pattern fits the errors of o"}};
 }
@@ -145,6 +158,7 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
     constexpr std::size_t few = 8;
     if (rows.size() < few) rows = sampled_rows(attention, expected, store, WhichRows::all);
     add(wrong_scale(rows));
+    add(wrong_reach(rows));
     add(undeclared_options(rows));
     add(wrong_pages(rows));
     add(simulated_faults(rows, contract, element));
@@ -154,8 +168,8 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
   }
   std::erase_if(all, [](const DiagnosisEntry& x) { return x.confidence < least_confidence; });
   if (all.empty()) {
-    all =
-        o_fails || lse_fails ? unknown_noise(rows, o_fails, lse_fails) : unknown_noise_of_gradients(expected);
+    all = o_fails || lse_fails ? unknown_noise(rows, o_fails, lse_fails)
+                               : unknown_noise_of_gradients(contract, expected);
   }
   std::ranges::stable_sort(all, std::greater{}, &DiagnosisEntry::confidence);
   return all;

@@ -21,8 +21,15 @@ std::vector<DiagnosisEntry> wrong_merge(std::span<const AttentionRow> rows, cons
 /// A scale that is off by the same factor everywhere.
 std::vector<DiagnosisEntry> wrong_scale(std::span<const AttentionRow> rows);
 
-/// Another window or diagonal than declared, and a softcap or a sink that the dump does not declare.
+/// A softcap or a sink that the dump does not declare.
 std::vector<DiagnosisEntry> undeclared_options(std::span<const AttentionRow> rows);
+
+/// A window or a causal diagonal that ends elsewhere than declared, in the forward pass and in dq.
+std::vector<DiagnosisEntry> wrong_reach(std::span<const AttentionRow> rows);
+struct SavedForBackward;
+std::vector<DiagnosisEntry> wrong_reach_of_gradients(const AttentionCase& attention,
+                                                     std::span<const SavedForBackward> saved,
+                                                     const Expected& dq);
 
 /// Pages of keys that are read in place of others.
 std::vector<DiagnosisEntry> wrong_pages(std::span<const AttentionRow> rows);
@@ -67,13 +74,13 @@ std::vector<DiagnosisEntry> unknown_noise(std::span<const AttentionRow> rows, bo
 bool has_failed(const Expected& e);
 
 /// Terms of dq, dk and dv that are missing or counted twice, and the narrow arithmetic of their sums.
-struct SavedForBackward;
 std::vector<DiagnosisEntry> wrong_gradients(const AttentionCase& attention,
                                             std::span<const SavedForBackward> saved, const Contract& contract,
                                             std::span<const Expected> expected);
 
 /// Where errors of gradients that follow no known pattern come from.
-std::vector<DiagnosisEntry> unknown_noise_of_gradients(std::span<const Expected> expected);
+std::vector<DiagnosisEntry> unknown_noise_of_gradients(const Contract& contract,
+                                                       std::span<const Expected> expected);
 
 /// Of a failed case, the likeliest first. saved: empty without gradients.
 std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,

@@ -14,6 +14,7 @@ namespace attest {
 namespace {
 
 constexpr double least_explained = 0.8;
+constexpr double least_factor = 1e-6;  // of a gradient: below, it is not multiplied but missing
 
 /// Sums over several heads, with the terms of all heads that stand at the same place in one.
 std::vector<WeightedSum> of_each_head(const GradientSums& sums) {
@@ -34,8 +35,9 @@ std::optional<DiagnosisEntry> wrong_terms(std::span<const WeightedSum> sums, con
                             std::to_string(range.last - 1) + of_each_head;
   std::string cause;
   if (range.spans_all(sums.front().places)) {
-    if (!range.changes_by(range.change[range.change.size() / 2])) return {};
-    cause = output + " multiplied by " + factor_text(1 + range.change[range.change.size() / 2]);
+    const double change = range.change[range.change.size() / 2];
+    if (!range.changes_by(change) || std::abs(1 + change) < least_factor) return {};
+    cause = output + " multiplied by " + factor_text(1 + change);
   } else if (range.changes_by(-1)) {
     cause = terms + " missing from " + output;
   } else if (range.changes_by(1)) {
@@ -149,8 +151,8 @@ double delta_of(const GradientFactors& f, const GradientSums& sums, const Round&
   return sum;
 }
 
-/// All of a gradient off by the factor that fits best.
-Device multiplied(const std::string& output, std::span<const WeightedSum> rows) {
+/// All of a gradient off by the factor that fits best, unless it is 0.
+std::optional<Device> multiplied(const std::string& output, std::span<const WeightedSum> rows) {
   double got = 0, square = 0;
   for (const WeightedSum& row : rows) {
     for (Index e = 0; e < row.width(); ++e) {
@@ -161,12 +163,13 @@ Device multiplied(const std::string& output, std::span<const WeightedSum> rows) 
     }
   }
   const double factor = square > 0 ? 1 + got / square : 1;
-  return {output + " multiplied by " + factor_text(factor),
-          {},
-          [=](double weight) { return factor * weight; },
-          {},
-          1,
-          {}};
+  if (std::abs(factor) < least_factor) return {};
+  return Device{output + " multiplied by " + factor_text(factor),
+                {},
+                [=](double weight) { return factor * weight; },
+                {},
+                1,
+                {}};
 }
 
 /// What dS and P are made of in a narrower format, or made wrongly.
@@ -247,6 +250,18 @@ void add_stages(const Contract& contract, const Expected& e, double scale, const
   });
 }
 
+/// Is an element further off than P and dS in the coarsest format there is could take it? Bounds grow at most
+/// as the unit roundoff does.
+bool is_gross(const Expected& e, const Contract& contract) {
+  if (e.output != "dq" && e.output != "dk" && e.output != "dv") return false;
+  const double given = std::max(unit_roundoff(contract.p_dtype), unit_roundoff(contract.softmax_dtype));
+  const double growth = unit_roundoff(DType::float8_e5m2) / given;
+  for (Index at = 0; at < e.dumped->size(); ++at) {
+    if (std::abs(e.dumped->values[at] - e.value[at]) > growth * e.rigorous[at]) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 std::vector<DiagnosisEntry> wrong_gradients(const AttentionCase& attention,
@@ -256,6 +271,8 @@ std::vector<DiagnosisEntry> wrong_gradients(const AttentionCase& attention,
   for (const Expected& e : expected) {
     if (e.output != "dq" && e.output != "dk" && e.output != "dv") continue;
     if (!has_failed(e)) continue;
+    if (e.output == "dq")
+      std::ranges::move(wrong_reach_of_gradients(attention, saved, e), std::back_inserter(all));
     const GradientSums sums = e.output == "dq" ? wrong_query_sums(attention, saved, contract, e)
                                                : wrong_key_sums(attention, saved, contract, e);
     if (sums.rows.empty()) continue;
@@ -265,7 +282,7 @@ std::vector<DiagnosisEntry> wrong_gradients(const AttentionCase& attention,
     }
     std::vector<Device> candidates = devices(contract, e.dtype, attention.spec.scale, e.output);
     add_stages(contract, e, attention.spec.scale, sums, candidates);
-    candidates.push_back(multiplied(e.output, sums.rows));
+    if (const auto device = multiplied(e.output, sums.rows)) candidates.push_back(*device);
     const auto best =
         likeliest(candidates, [&](const Device& device) { return fit(device, sums).explained(); });
     std::ranges::copy_if(best, std::back_inserter(all),
@@ -274,13 +291,18 @@ std::vector<DiagnosisEntry> wrong_gradients(const AttentionCase& attention,
   return all;
 }
 
-std::vector<DiagnosisEntry> unknown_noise_of_gradients(std::span<const Expected> expected) {
+std::vector<DiagnosisEntry> unknown_noise_of_gradients(const Contract& contract,
+                                                       std::span<const Expected> expected) {
   const auto fails = [&](std::string_view output) {
     const auto e = std::ranges::find(expected, output, &Expected::output);
     return e != expected.end() && has_failed(*e);
   };
   const bool dq = fails("dq"), dk = fails("dk"), dv = fails("dv");
   std::string cause, evidence;
+  if (std::ranges::any_of(expected, [&](const Expected& e) { return is_gross(e, contract); })) {
+    return {{"another P or dS than declared: no precision errs so much", confidence_of_a_place,
+             "no known pattern fits the gradients"}};
+  }
   if (dv && (dq || dk)) {
     cause = "exponentials, scores or lse of the backward pass less precise than the contract has them";
     evidence = "dv errs, and so does what dS goes into";
