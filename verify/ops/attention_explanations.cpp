@@ -31,6 +31,30 @@ std::vector<DiagnosisEntry> simulated_faults(std::span<const AttentionRow> rows,
   });
 }
 
+constexpr DType coarsest = DType::float8_e5m2;
+
+/// More than scores in the coarsest format there is: they move lse by its unit roundoff times the largest.
+bool errs_grossly_in_lse(const AttentionRow& row) {
+  double largest = 0;
+  for (const double s : row.score) largest = std::max(largest, std::abs(s));
+  return row.has_lse && std::abs(row.got_lse - row.lse) > unit_roundoff(coarsest) * largest;
+}
+
+/// More than P and V in that format.
+bool errs_grossly_in_o(const AttentionRow& row) {
+  for (std::size_t e = 0; e < row.o.size(); ++e) {
+    double size = 0;
+    for (Index c = 0; c < row.count(); ++c) size += row.p[c] * std::abs(row.v(c, static_cast<Index>(e)));
+    if (std::abs(row.got[e] - row.o[e]) > 2 * unit_roundoff(coarsest) * size) return true;
+  }
+  return false;
+}
+
+template <class F>
+bool are_most(std::span<const AttentionRow> rows, const F& f) {
+  return 2 * std::ranges::count_if(rows, f) > std::ssize(rows);
+}
+
 }  // namespace
 
 std::vector<DiagnosisEntry> fitted_fault(const Fits& fits, const std::string& cause) {
@@ -99,13 +123,7 @@ std::vector<DiagnosisEntry> unknown_noise(std::span<const AttentionRow> rows, bo
     return {{"the row sum", confidence_of_a_place, "each row of o and its lse are off by the same factor"}};
   }
   if (lse_fails) {
-    // Scores in the coarsest format there is move lse by no more than its unit roundoff times the largest.
-    const auto is_gross = [](const AttentionRow& row) {
-      double largest = 0;
-      for (const double s : row.score) largest = std::max(largest, std::abs(s));
-      return row.has_lse && std::abs(row.got_lse - row.lse) > unit_roundoff(DType::float8_e5m2) * largest;
-    };
-    if (2 * std::ranges::count_if(rows, is_gross) > std::ssize(rows)) {
+    if (are_most(rows, errs_grossly_in_lse)) {
       return {{"other scores or other keys than declared: no precision errs so much", confidence_of_a_place,
                "lse errs, and no known pattern fits: does the kernel have a mask or a bias that the dump "
                "lacks?"}};
@@ -113,22 +131,17 @@ std::vector<DiagnosisEntry> unknown_noise(std::span<const AttentionRow> rows, bo
     return {{"exponentials, scores or row sums less precise than the contract has them",
              confidence_of_a_place, "lse errs, and no known pattern fits"}};
   }
-  if (!o_fails || std::ranges::none_of(rows, &AttentionRow::has_lse)) return {};
-  // P and V stored in the coarsest format there is.
-  const auto is_gross_in_o = [](const AttentionRow& row) {
-    for (std::size_t e = 0; e < row.o.size(); ++e) {
-      double size = 0;
-      for (Index c = 0; c < row.count(); ++c) size += row.p[c] * std::abs(row.v(c, static_cast<Index>(e)));
-      if (std::abs(row.got[e] - row.o[e]) > 2 * unit_roundoff(DType::float8_e5m2) * size) return true;
-    }
-    return false;
-  };
-  if (2 * std::ranges::count_if(rows, is_gross_in_o) > std::ssize(rows)) {
+  if (!o_fails) return {};
+  const bool has_lse = std::ranges::any_of(rows, &AttentionRow::has_lse);
+  const std::string evidence =
+      std::string(has_lse ? "lse is right, and " : "") + "no known pattern fits the errors of o";
+  if (are_most(rows, errs_grossly_in_o)) {
     return {{"other weights or other values than declared: no precision errs so much", confidence_of_a_place,
-             "lse is right, and no known pattern fits the errors of o"}};
+             evidence}};
   }
+  if (!has_lse) return {};
   return {{"P.V accumulated, or P stored, less precisely than the contract has it", confidence_of_a_place,
-           "lse is right, and no known pattern fits the errors of o"}};
+           evidence}};
 }
 
 std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,

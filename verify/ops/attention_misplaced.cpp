@@ -14,8 +14,8 @@ namespace attest {
 namespace {
 
 constexpr double least_share = 0.7;
-constexpr Index most_rows = 64, least_width = 4;  // a number or two agree with another row by chance
-constexpr std::size_t most_ways = 8, named_ways = 3;
+constexpr Index most_rows = 64, least_width = 4;      // a number or two agree with another row by chance
+constexpr std::size_t most_ways = 8, named_ways = 3;  // from which rows may come, if not from one
 
 struct Row {
   const Sequence* sequence;
