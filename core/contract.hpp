@@ -18,6 +18,16 @@ struct Accumulator {
   int extra_bits;  // of a tensor core
 };
 
+/// What the largest weight of a row is while it is an operand of the second product of the forward pass: its
+/// share of the row sum, or `unit`, as weights are relative to the row's running maximum. A contract may
+/// leave it open.
+struct StoredWeights {
+  bool may_be_normalised = true, may_be_relative = true;
+  double unit = 1;  // of relative weights; above 1 for formats that are too coarse for small ones
+
+  bool operator==(const StoredWeights&) const = default;
+};
+
 /// docs/bounds.md derives from it how far a correct kernel may be off.
 struct Contract {
   DType p_dtype;        // the weights (and in the backward pass dS) as operands of the second product
@@ -27,6 +37,7 @@ struct Contract {
   bool row_sum_takes_stored_weights = false;  // weights are rounded to p_dtype before the row sum adds them
   std::optional<DType> scores_dtype{};  // kernels that are not fused: q.k, scores, do.v and dS are stored in
                                         // it between operations
+  StoredWeights weights{};
 };
 
 }  // namespace attest

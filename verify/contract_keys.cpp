@@ -31,16 +31,31 @@ Contract attention_keys(KeyReader& keys, DType operands, MatrixUnit unit) {
   contract.pv = accumulator(read_dtype(keys, "pv_accumulate", wide), operands, unit);
   contract.row_sum_takes_stored_weights =
       keys.choice<bool>("row_sum", {{"computed", false}, {"stored", true}}, false);
+  contract.weights = keys.choice<StoredWeights>("weights",
+                                                {{"any", {}},
+                                                 {"normalised", {true, false, 1}},
+                                                 {"relative", {false, true, 1}},
+                                                 {"relative_256", {false, true, 256}},
+                                                 {"relative_448", {false, true, 448}}},
+                                                StoredWeights{});
   contract.scores_dtype = read_dtype(keys, "scores_dtype", contract.softmax_dtype);
   if (unit_roundoff(*contract.scores_dtype) <= unit_roundoff(contract.softmax_dtype))
     contract.scores_dtype.reset();
   return contract;
 }
 
+std::string weights_text(const StoredWeights& weights) {
+  if (weights == StoredWeights{}) return "";
+  if (weights.may_be_normalised) return ", weights normalised";
+  const std::string unit =
+      weights.unit == 1 ? "" : " times " + std::to_string(static_cast<int>(weights.unit));
+  return ", weights relative" + unit;
+}
+
 std::string precisions_text(const Contract& contract) {
   return "p " + std::string(format_of(contract.p_dtype).name) + ", softmax " +
          std::string(format_of(contract.softmax_dtype).name) + ", qk in " + accumulator_text(contract.qk) +
-         ", pv in " + accumulator_text(contract.pv) +
+         ", pv in " + accumulator_text(contract.pv) + weights_text(contract.weights) +
          (contract.row_sum_takes_stored_weights ? ", row sum of stored weights" : "") +
          (contract.scores_dtype ? ", scores stored in " + std::string(format_of(*contract.scores_dtype).name)
                                 : "");
@@ -99,6 +114,10 @@ std::vector<SpecKey> attention_contract_keys() {
        "volta"},
       {"row_sum", "computed, stored", "computed",
        "the weights that the row sum adds: before or after p_dtype", "stored"},
+      {"weights", "any, normalised, relative, relative_256, relative_448", "any",
+       "how the forward pass stores weights: divided by the row sum, or relative to the running maximum of "
+       "the "
+       "row, perhaps times 256 or 448"},
   };
 }
 

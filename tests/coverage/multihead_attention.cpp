@@ -183,6 +183,10 @@ std::vector<Feature> features(DType element) {
   declared("tensor cores of Hopper", "matrix_unit", "hopper");
   declared("every addition rounded", "matrix_unit", "none");
   declared("row sum of stored weights", "row_sum", "stored");
+  declared("weights normalised", "weights", "normalised");
+  declared("weights relative to the maximum", "weights", "relative");
+  declared("weights relative to the maximum, times 256", "weights", "relative_256");
+  declared("weights relative to the maximum, times 448", "weights", "relative_448");
   declared("scores stored in bfloat16", "scores_dtype", "bfloat16");
   return all;
 }

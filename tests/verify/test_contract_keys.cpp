@@ -63,6 +63,51 @@ TEST_CASE("a row sum of stored weights fails by lse unless the contract says so"
   CHECK(judged(c).verdict == Verdict::fail);
 }
 
+TEST_CASE("a dump may say how weights are stored, and fp8 weights of long rows have bounds of use then") {
+  Setup setup;
+  setup.queries = 20, setup.keys = 800;
+  setup.v_width = 64;
+  Kernel kernel = honest_kernels(DType::float16)[0].kernel;
+  kernel.p_dtype = DType::float8_e4m3fn;
+  kernel.pv.kind = Adder::Kind::sequential;
+  Case c = dump_of(setup, kernel, false, {"o", "lse"});
+  const CaseFindings open = judged(c);
+  CHECK(open.verdict == Verdict::inconclusive);  // normalised, most weights would be stored as 0
+  c.contract["weights"] = std::string("relative");
+  const CaseFindings relative = judged(c);
+  INFO(summary(relative));
+  CHECK(relative.verdict == Verdict::pass);
+  CHECK(relative.contract.find("weights relative") != std::string::npos);
+  CHECK(output(relative, "o").worst_ratio > 3 * output(open, "o").worst_ratio);
+  for (double& x : c.out.at("o").values) x = round_to(x, DType::float8_e5m2);
+  CHECK(judged(c).verdict == Verdict::fail);
+
+  c.contract["weights"] = std::string("row_maximum");
+  CHECK_THROWS_AS(judged(c), InvalidCase);
+}
+
+TEST_CASE("kernels pass under the contract that says how they store weights, and no other need be sound") {
+  for (const DType element : {DType::float16, DType::bfloat16, DType::float8_e4m3fn}) {
+    for (const Index keys : {70, 400}) {
+      for (const Distribution distribution : {Distribution::normal, Distribution::uniform}) {
+        Setup setup;
+        setup.keys = keys;
+        setup.distribution = distribution;
+        for (const NamedKernel& honest : honest_kernels(DType::float16)) {
+          Kernel kernel = honest.kernel;
+          kernel.p_dtype = element;
+          Case c = dump_of(setup, kernel, true, {"o", "lse", "dq", "dk", "dv"});
+          const bool is_normalised = kernel.algorithm == Algorithm::standard;
+          c.contract["weights"] = std::string(is_normalised ? "normalised" : "relative");
+          const CaseFindings findings = judged(c);
+          INFO(honest.name << ", " << setup.text() << ": " << summary(findings));
+          CHECK(findings.verdict != Verdict::fail);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("a matrix unit says how products of narrow operands are added up") {
   using enum MatrixUnit;
   const auto block = [](MatrixUnit unit, DType operands) {

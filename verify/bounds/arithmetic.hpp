@@ -77,6 +77,12 @@ struct Arithmetic {
   bool p_is_rounded;        // the stored weights are narrower than the computed ones
   double p_unit;            // unit roundoff of the stored weights
   double p_half_subnormal;  // half the spacing of the subnormals of the stored weights
+
+  /// The same relative to the row sum l, as the contract has weights stored.
+  double half_subnormal_of_weights(double l) const {
+    return contract.weights.may_be_normalised ? p_half_subnormal
+                                              : p_half_subnormal / (contract.weights.unit * l);
+  }
   /// Scores that are stored between operations in a type narrower than the softmax's.
   std::optional<StorageGrid> score_store;
 

@@ -34,7 +34,6 @@ void add_sink(ValueSums& row) {
 }  // namespace
 
 void compute_value_sums(std::span<ValueSums* const> rows, const Head& head, const Arithmetic& arithmetic) {
-  const double vanishing = std::max(arithmetic.u, arithmetic.p_half_subnormal);
   const Index blocks = padded(head.v_width) / lanes;
   Index most = 0;
   for (ValueSums* row : rows) {
@@ -52,6 +51,7 @@ void compute_value_sums(std::span<ValueSums* const> rows, const Head& head, cons
   for_pieces([&](ValueSums& row, Index first, Index count) {
     const Weights& w = row.w;
     const ValueRows v = value_rows(w, first, count, head);
+    const double vanishing = std::max(arithmetic.u, arithmetic.half_subnormal_of_weights(w.l));
     ValueKeys keys{v.data(), &w.p[first], nullptr, nullptr, {}, vanishing};
     if (arithmetic.p_is_rounded) {
       keys.store = &w.store[first];

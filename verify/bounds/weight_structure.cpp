@@ -133,14 +133,19 @@ WeightStructure weight_structure(std::span<const double> p, double l, const Arit
   constexpr int sixteenths = 4;
   const DType dtype = arithmetic.contract.p_dtype;
   const int bits = format_of(dtype).precision <= sixteenths ? 2 : sixteenths;
-  const double stored_cell = ulp(0, dtype) * std::max(1.0, 1 / l);
+  const StoredWeights& weights = arithmetic.contract.weights;
+  const double unit_l = weights.unit * l;
+  const double stored_cell = ulp(0, dtype) * std::max(weights.may_be_normalised ? 1.0 : 0.0,
+                                                      weights.may_be_relative ? 1 / unit_l : 0.0);
   if (!may_be_few(ascending, bits, std::max(std::ldexp(cell, sixteenths), std::ldexp(stored_cell, bits)))) {
     return found;
   }
   found.row_sum_is_coherent = p.size() > 32 && few([&](double x) { return whole_part(x / cell); });
   const StorageGrid stored(dtype);
-  found.few_stored_values = arithmetic.p_is_rounded && (few([&](double x) { return stored.round(x * l); }) ||
-                                                        few([&](double x) { return stored.round(x); }));
+  if (!arithmetic.p_is_rounded) return found;
+  found.few_stored_values =
+      (weights.may_be_relative && few([&](double x) { return stored.round(x * unit_l); })) ||
+      (weights.may_be_normalised && few([&](double x) { return stored.round(x); }));
   return found;
 }
 

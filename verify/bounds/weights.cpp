@@ -200,7 +200,10 @@ void Weights::compute_stored(const Arithmetic& a) {
     return;
   }
   const StorageGrid grid(a.contract.p_dtype);
-  const double u = a.p_unit, eta = a.p_half_subnormal;
+  const StoredWeights stored = a.contract.weights;
+  const double u = a.p_unit, eta = a.half_subnormal_of_weights(l), unit = stored.unit, unit_l = unit * l;
+  const bool has_one = is_power_of_two(unit);
+  const double largest_relative = has_one ? below_one : infinity;
   // Errors of an exponential that all keys share: anything up to the bound is as likely.
   const double common_variance = (shift * shift + a.exp_error * a.exp_error) / 3;
 
@@ -218,28 +221,32 @@ void Weights::compute_stored(const Arithmetic& a) {
   for_lanes(n, [&](Index c, Index lane) {
     const double weight = p[c], relative = weight * l;
     // The row's maximum is stored as 1, exactly: the spacing below 1 counts, however l was rounded.
-    const double spacing = grid.spacing(weight),
-                 relative_spacing = grid.spacing(std::min(relative, below_one)) / l;
+    const double normalised_spacing = grid.spacing(weight),
+                 relative_spacing = grid.spacing(std::min(relative, largest_relative) * unit) / unit_l,
+                 spacing = stored.may_be_normalised ? normalised_spacing : relative_spacing;
     // A weight of 1, whether or not it is normalised, is stored as 1 by every kernel. Equation (10a).
-    const bool is_one = (1 - weight <= 0x1p-13 * u) & (std::abs(relative - 1) <= 0x1p-13 * u) &
+    const bool is_one = has_one & (1 - weight <= 0x1p-13 * u) & (std::abs(relative - 1) <= 0x1p-13 * u) &
                         (growth[c] + shared < 0.5 * u);
-    const double independent = std::max(std::max(spacing * spacing, relative_spacing * relative_spacing) / 12,
+    const double other = stored.may_be_relative ? relative_spacing : spacing;
+    const double independent = std::max(std::max(spacing * spacing, other * other) / 12,
                                         mean_square_rounding * u * u * weight * weight);
     const double error = mean_magnitude * weight * std::sqrt(variance[c] + common_variance),
-                 widest = std::max(spacing, relative_spacing);
+                 widest = std::max(spacing, other);
     store[c] = is_one ? 1 - weight : std::max(u * weight, eta);
     store_variance[c] = is_one ? 0 : independent;
     kept.part[lane] += is_one ? 0 : independent;
     flips.part[lane] += is_one ? 0 : std::min(widest * widest / 6, widest * error);
-    predicted[0][c] = is_one ? 0 : grid.round(relative) / l - weight;
-    predicted[1][c] = is_one ? 0 : grid.round(weight) - weight;
+    const double if_relative = grid.round(relative * unit) / unit_l - weight,
+                 if_normalised = grid.round(weight) - weight;
+    predicted[0][c] = is_one ? 0 : stored.may_be_relative ? if_relative : if_normalised;
+    predicted[1][c] = is_one ? 0 : stored.may_be_normalised ? if_normalised : if_relative;
   });
   const double all_kept = kept.total();
   flipped = all_kept > 0 ? std::min(1.0, flips.total() / all_kept) : 0;
   joint = all_kept > 0 ? std::min(1.0, joint_store_variance(a) / all_kept) : 1;
   predicted[2] = predicted[0];
-  for (Index c = lower_first; c < lower_last; ++c) {
-    predicted[2][c] = grid.round(p[c] * lower_l) / lower_l - p[c];
+  for (Index c = lower_first; stored.may_be_relative && c < lower_last; ++c) {
+    predicted[2][c] = grid.round(p[c] * lower_l * unit) / (lower_l * unit) - p[c];
   }
 }
 

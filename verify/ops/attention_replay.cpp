@@ -91,13 +91,18 @@ struct Row {
   double lse;
 };
 
-std::vector<WeightStore> ways(DType p) {
+/// Those that the contract allows.
+std::vector<WeightStore> ways(const Contract& contract) {
   using enum WeightStore::Reference;
+  const DType p = contract.p_dtype;
+  const StoredWeights& weights = contract.weights;
+  std::vector<double> units = {weights.unit};
+  if (weights == StoredWeights{} && format_of(p).precision < 8) units = {1, 256, 448};
   std::vector<WeightStore> all;
-  const bool is_coarse = format_of(p).precision < 8;
-  for (const double unit : is_coarse ? std::vector{1.0, 256.0, 448.0} : std::vector{1.0}) {
-    all.push_back({row_maximum, 0, unit, p});
-    all.push_back({lse, 0, unit, p});
+  for (const double unit : units) {
+    if (weights.may_be_relative) all.push_back({row_maximum, 0, unit, p});
+    if (weights.may_be_normalised) all.push_back({lse, 0, unit, p});
+    if (!weights.may_be_relative) continue;
     // FlashAttention-3 alone has tiles of 80, 96, 112, 128, 144, 160, 176, 192 and 224 keys.
     for (const Index tile : {16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256}) {
       for (const WeightStore::Reference order : {first_to_last, last_to_first, own_maximum}) {
@@ -324,7 +329,7 @@ std::optional<WeightStore> replay_weights(const AttentionCase& attention, const 
   for (const Sequence& s : attention.sequences) keys = std::max(keys, static_cast<double>(s.in.keys()));
   const Index affordable = static_cast<Index>(most_operations / (keys * static_cast<double>(width)));
 
-  const std::vector<WeightStore> all = ways(contract.p_dtype);
+  const std::vector<WeightStore> all = ways(contract);
   std::vector<Row> rows = spread_rows(
       attention, std::clamp(affordable / 2 / std::ssize(all), least_to_choose_from, rows_to_choose_from));
   const std::optional<WeightStore> best = best_way(of_case, o, rows, all);
