@@ -115,9 +115,8 @@ std::vector<SpecKey> attention_contract_keys() {
       {"row_sum", "computed, stored", "computed",
        "the weights that the row sum adds: before or after p_dtype", "stored"},
       {"weights", "any, normalised, relative, relative_256, relative_448", "any",
-       "how the forward pass stores weights: divided by the row sum, or relative to the running maximum of "
-       "the "
-       "row, perhaps times 256 or 448"},
+       "how the forward pass stores weights: divided by the row sum, or relative to the running maximum, "
+       "perhaps times 256 or 448"},
   };
 }
 
