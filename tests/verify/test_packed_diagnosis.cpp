@@ -42,6 +42,22 @@ TEST_CASE("packed sequences that see each other's keys are named") {
   }
 }
 
+TEST_CASE("packed sequences of very different lengths are diagnosed, whichever comes first") {
+  for (const bool long_first : {true, false}) {
+    Setup setup;
+    setup.queries = 2, setup.keys = 9017;
+    Case c = dump_of(setup, honest_kernels(DType::float16)[0].kernel, false, {"o"});
+    for (auto* tensors : {&c.in, &c.out})
+      for (auto& [name, tensor] : *tensors) tensor = packed(tensor);
+    c.spec["layout"] = "thd";
+    c.in["cu_seqlens_q"] = {"int64", {}, {3}, {0, 1, 2}};
+    c.in["cu_seqlens_k"] = {"int64", {}, {3}, {0, long_first ? 9000. : 17., 9017}};
+    const CaseFindings findings = judged(c);
+    CHECK(findings.verdict == Verdict::fail);
+    CHECK_FALSE(findings.diagnosis.empty());
+  }
+}
+
 TEST_CASE("packed sequences whose keys begin elsewhere are named") {
   struct Misread {
     std::string cause;

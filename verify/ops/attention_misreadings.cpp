@@ -10,6 +10,7 @@
 
 #include "core/array.hpp"
 #include "core/dtype.hpp"
+#include "verify/ops/grid.hpp"
 
 namespace attest {
 namespace {
@@ -277,6 +278,14 @@ void Misreadings::of_slopes_and_sinks(const AttentionInputs& in) {
     if (spec_.scale != 1) sinks("in/sink multiplied by the scale", scaled(spec_.scale));
     sinks("in/sink without log2(e), in base 2", scaled(std::numbers::ln2));
     if (in.q_heads() > 1) sinks("in/sink in the reverse order of heads", reversed);
+    for (const Grid& grid : narrow_grids) {
+      if (grid.precision < 8) continue;
+      for (const double log2_e : {grid.round(std::numbers::log2e), std::numbers::log2e}) {
+        sinks(
+            "in/sink times log2(e) rounded to " + std::string(grid.name),
+            [=](View<const double, 1> x, Index h) { return grid.round(x(h) * log2_e) * std::numbers::ln2; });
+      }
+    }
     for (const int splits : {2, 3, 4, 8}) {
       sinks("in/sink counted once in each of " + std::to_string(splits) + " splits",
             [=](View<const double, 1> x, Index h) { return x(h) + std::log(splits); });
@@ -321,7 +330,9 @@ void Misreadings::of_values(const AttentionInputs& in) {
     for (const bool is_v : {true, false}) {
       const Kept<3> kept([=](const AttentionInputs& x) {
         const View<const double, 3> tensor = is_v ? x.v : x.k;
-        return of_keys(tensor, tensor.extent(0), from);
+        return of_keys(tensor, tensor.extent(0), [=, count = tensor.extent(1)](Index h, Index j) {
+          return from(h, j, count);  // packed sequences have different numbers of keys
+        });
       });
       add("rows of " + std::string(is_v ? "V " : "K ") + rows, [kept, is_v](AttentionInputs& x) {
         const View<const double, 3> changed = kept(x);
@@ -331,13 +342,18 @@ void Misreadings::of_values(const AttentionInputs& in) {
   };
   const Index keys = in.keys();
   if (keys < 2) return;
-  of_both("of the key before", [](Index h, Index j) { return std::pair{h, std::max<Index>(j - 1, 0)}; });
-  of_both("of the key after", [keys](Index h, Index j) { return std::pair{h, std::min(j + 1, keys - 1)}; });
+  of_both("of the key before", [](Index h, Index j, Index) {
+    return std::pair{h, std::max<Index>(j - 1, 0)};
+  });
+  of_both("of the key after", [](Index h, Index j, Index count) {
+    return std::pair{h, std::min(j + 1, count - 1)};
+  });
   if (in.kv_heads() > 1) {
-    of_both("read in another layout, [Sk, Hkv, width]", [keys, heads = in.kv_heads()](Index h, Index j) {
-      const Index n = j * heads + h;
-      return std::pair{n / keys, n % keys};
-    });
+    of_both("read in another layout, [Sk, Hkv, width]",
+            [heads = in.kv_heads()](Index h, Index j, Index count) {
+              const Index n = j * heads + h;
+              return std::pair{n / count, n % count};
+            });
   }
   if (keys > most_keys_for_tiles) return;
   for (const Index tile : {16, 32, 64, 128}) {
@@ -345,7 +361,7 @@ void Misreadings::of_values(const AttentionInputs& in) {
       const std::string tiles = "of keys " + std::to_string(first) + ".." +
                                 std::to_string(std::min(first + tile, keys) - 1) +
                                 " stale: those of the tile before";
-      of_both(tiles, [=](Index h, Index j) {
+      of_both(tiles, [=](Index h, Index j, Index) {
         return std::pair{h, j >= first && j < first + tile ? j - tile : j};
       });
     }
