@@ -14,8 +14,12 @@ enum class Causal { none, top_left, bottom_right };
 /// The output of a row that may attend to no key and has no sink: 0, NaN, or the mean of V over all keys.
 enum class EmptyRow { zero, nan, mean_v };
 
+/// What ALiBi adds to a score: -slope |diagonal(i) - j| (Press, Smith and Lewis, ICLR 2022), or slope j. A
+/// causal softmax is the same with either; the row's lse, m and scores are not.
+enum class Alibi { distance, position };
+
 /// score(i, j) = softcap(scale * q_i . k_j) + alibi(i, j) + bias(i, j), -inf where row i may not attend to
-/// key j, with softcap(x) = c tanh(x / c) and alibi(i, j) = -slope |diagonal(i) - j|.
+/// key j, with softcap(x) = c tanh(x / c).
 struct AttentionSpec {
   Causal causal;
   double scale;
@@ -23,6 +27,7 @@ struct AttentionSpec {
   Index window_right;  // keys visible after the diagonal; -1 = all
   double softcap;      // c; 0 = off
   EmptyRow empty_row;
+  Alibi alibi = Alibi::distance;
 };
 
 /// One sequence. Query head h reads key/value head h / (Hq / Hkv). Views that were not given are empty.
@@ -58,6 +63,12 @@ template <class Real>
 Index diagonal(const AttentionSpec& spec, const BasicAttentionInputs<Real>& in, Index i) {
   const Index row = in.row ? in.row(i) : i, rows = in.row ? in.rows : in.queries();
   return row + (spec.causal == Causal::top_left ? in.past : in.sequence_keys() - rows);
+}
+
+/// alibi(i, j) = -slope times this, for a row with that diagonal and a key at that position.
+inline Index alibi_distance(Alibi alibi, Index diagonal, Index position) {
+  if (alibi == Alibi::position) return -position;
+  return diagonal < position ? position - diagonal : diagonal - position;
 }
 
 }  // namespace attest

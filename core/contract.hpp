@@ -13,9 +13,10 @@ namespace attest {
 ///   them, kept to `extra_bits` bits below its last place, and everything further down is cut off (Fasi,
 ///   Higham, Mikaitis and Pranesh, Numerical behavior of NVIDIA tensor cores, PeerJ CS 2021).
 struct Accumulator {
-  DType dtype;     // format of the running sum
-  int block;       // 0: plain accumulator
-  int extra_bits;  // of a tensor core
+  DType dtype;              // format of the running sum
+  int block;                // 0: plain accumulator
+  int extra_bits;           // of a tensor core
+  bool takes_tf32 = false;  // float32 operands are converted to tf32 first, to nearest or cut off
 };
 
 /// What the largest weight of a row is while it is an operand of the second product of the forward pass: its
@@ -38,6 +39,9 @@ struct Contract {
   std::optional<DType> scores_dtype{};  // kernels that are not fused: q.k, scores, do.v and dS are stored in
                                         // it between operations
   StoredWeights weights{};
+  std::optional<DType> split_dtype{};  // kernels that split the keys: o of a split is stored in it
+  // Relative errors of the device's exp, in base e or 2, and tanh; without them 2 ulp of softmax_dtype
+  std::optional<double> exp_error{}, tanh_error{};
 };
 
 }  // namespace attest

@@ -45,7 +45,8 @@ Score score(const AttentionSpec& spec, const AttentionInputs& in, Index h, Index
     slope = 1 - t * t;
   }
   if (in.alibi_slopes) {
-    s -= in.alibi_slopes(h) * std::abs(static_cast<double>(diagonal(spec, in, i) - in.key_position(j)));
+    s -= in.alibi_slopes(h) *
+         static_cast<double>(alibi_distance(spec.alibi, diagonal(spec, in, i), in.key_position(j)));
   }
   if (in.bias) s += in.bias(h, i, j);
   return {s, slope};

@@ -113,8 +113,7 @@ void finish_scores(const PanelTile& tile, const ScorePanel& scores, Index x, Dou
           if (b == -infinity<double>) continue;
           bias[lane] = b;
         }
-        const Index far = head.first_diagonal + i - j;
-        distance[lane] = static_cast<double>(far < 0 ? -far : far);
+        distance[lane] = static_cast<double>(alibi_distance(spec.alibi, head.first_diagonal + i, j));
         is_visible[lane] = -1;
       }
       if (head.alibi_slope) {

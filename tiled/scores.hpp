@@ -211,8 +211,8 @@ struct ScoreTile {
     for (Index i = 0; i < w; ++i) {
       const auto [row, key] = place_of(i);
       if (head.alibi_slope) {
-        const Index distance = head.first_diagonal + row - key;
-        s[i] -= *head.alibi_slope * log2_of_e<Real> * static_cast<Real>(distance < 0 ? -distance : distance);
+        const Index distance = alibi_distance(head.spec.alibi, head.first_diagonal + row, key);
+        s[i] -= *head.alibi_slope * log2_of_e<Real> * static_cast<Real>(distance);
       }
       if (head.bias.data) s[i] += *head.bias.at(row, key) * log2_of_e<Real>;
       if (head.mask.data && *head.mask.at(row, key) == 0) s[i] = -infinity<Real>;

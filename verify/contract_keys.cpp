@@ -3,19 +3,24 @@
 
 #include <iterator>
 
+#include "verify/text.hpp"
+
 namespace attest {
 namespace {
 
 constexpr std::string_view wide_fallback = "float32, or float64 for float64 inputs";
 
 std::string accumulator_text(const Accumulator& accumulator) {
-  return std::string(format_of(accumulator.dtype).name) + (accumulator.block > 0 ? " (tensor core)" : "");
+  return std::string(format_of(accumulator.dtype).name) + (accumulator.takes_tf32  ? " (of tf32)"
+                                                           : accumulator.block > 0 ? " (tensor core)"
+                                                                                   : "");
 }
 
 MatrixUnit read_matrix_unit(KeyReader& keys) {
   using enum MatrixUnit;
   return keys.choice<MatrixUnit>(
-      "matrix_unit", {{"none", none}, {"hopper", hopper}, {"ampere", ampere}, {"volta", volta}}, ampere);
+      "matrix_unit",
+      {{"none", none}, {"hopper", hopper}, {"ampere", ampere}, {"volta", volta}, {"tf32", tf32}}, ampere);
 }
 
 DType wide_type(DType operands) {
@@ -38,6 +43,11 @@ Contract attention_keys(KeyReader& keys, DType operands, MatrixUnit unit) {
                                                  {"relative_256", {false, true, 256}},
                                                  {"relative_448", {false, true, 448}}},
                                                 StoredWeights{});
+  contract.split_dtype = read_dtype(keys, "split_dtype", contract.softmax_dtype);
+  if (unit_roundoff(*contract.split_dtype) <= unit_roundoff(contract.softmax_dtype))
+    contract.split_dtype.reset();
+  contract.exp_error = keys.relative_error("exp_error");
+  contract.tanh_error = keys.relative_error("tanh_error");
   contract.scores_dtype = read_dtype(keys, "scores_dtype", contract.softmax_dtype);
   if (unit_roundoff(*contract.scores_dtype) <= unit_roundoff(contract.softmax_dtype))
     contract.scores_dtype.reset();
@@ -52,13 +62,21 @@ std::string weights_text(const StoredWeights& weights) {
   return ", weights relative" + unit;
 }
 
+std::string function_text(const char* name, const std::optional<double>& error) {
+  return error ? std::string(", ") + name + " within " + number_text(*error, 3) : "";
+}
+
 std::string precisions_text(const Contract& contract) {
   return "p " + std::string(format_of(contract.p_dtype).name) + ", softmax " +
          std::string(format_of(contract.softmax_dtype).name) + ", qk in " + accumulator_text(contract.qk) +
          ", pv in " + accumulator_text(contract.pv) + weights_text(contract.weights) +
          (contract.row_sum_takes_stored_weights ? ", row sum of stored weights" : "") +
+         function_text("exp", contract.exp_error) + function_text("tanh", contract.tanh_error) +
          (contract.scores_dtype ? ", scores stored in " + std::string(format_of(*contract.scores_dtype).name)
-                                : "");
+                                : "") +
+         (contract.split_dtype
+              ? ", o of splits stored in " + std::string(format_of(*contract.split_dtype).name)
+              : "");
 }
 
 }  // namespace
@@ -77,6 +95,7 @@ DType read_dtype(KeyReader& keys, const std::string& key, DType fallback) {
 
 Accumulator accumulator(DType sum, DType operands, MatrixUnit unit) {
   const int bits = format_of(operands).bits;
+  if (sum == DType::float32 && bits == 32 && unit == MatrixUnit::tf32) return {sum, 4, 0, true};
   if (sum != DType::float32 || bits > 16 || unit == MatrixUnit::none) return {sum, 0, 0};
   // Hopper keeps 13 bits, 10 fewer than the 23 of float32; of others nothing better is known.
   if (bits == 8) return {sum, 32, -10};
@@ -108,15 +127,21 @@ std::vector<SpecKey> attention_contract_keys() {
       {"scores_dtype", "element type", "softmax_dtype",
        "kernels that are not fused: q.k, scores, do.v and dS as they are stored between operations",
        "bfloat16"},
-      {"matrix_unit", "none, hopper, ampere, volta", "ampere",
+      {"matrix_unit", "none, hopper, ampere, volta, tf32", "ampere",
        "how products of 16 and 8 bits are added up in float32; none: as elsewhere, every addition is "
-       "rounded",
-       "volta"},
+       "rounded; tf32: as ampere, and operands in float32 are converted to tf32",
+       "tf32"},
       {"row_sum", "computed, stored", "computed",
        "the weights that the row sum adds: before or after p_dtype", "stored"},
       {"weights", "any, normalised, relative, relative_256, relative_448", "any",
        "how the forward pass stores weights: divided by the row sum, or relative to the running maximum, "
        "perhaps times 256 or 448"},
+      {"split_dtype", "element type", "softmax_dtype",
+       "kernels that split the keys: o of each split as it is stored before they are merged", "bfloat16"},
+      {"exp_error", "number", "2 ulp of softmax_dtype",
+       "relative error of the device's exp or exp2, where it is a table or a polynomial", "0.01"},
+      {"tanh_error", "number", "2 ulp of softmax_dtype",
+       "the same of tanh, for softcap: 2^-11 is what NVIDIA promises for tanh.approx.f32", "0.01"},
   };
 }
 

@@ -14,8 +14,9 @@ namespace attest {
 /// An element type by name. Throws InvalidCase with the accepted ones.
 DType read_dtype(KeyReader& keys, const std::string& key, DType fallback);
 
-/// Matrix units of NVIDIA devices. docs/bounds.md, "Tensor cores".
-enum class MatrixUnit { volta, ampere, hopper, none };
+/// Matrix units of NVIDIA devices. docs/bounds.md, "Tensor cores". tf32: as ampere, and for operands in
+/// float32 too.
+enum class MatrixUnit { volta, ampere, hopper, none, tf32 };
 
 /// Sums in that format of products of such operands: on a tensor core, if there is one, the sum is float32
 /// and they have 16 bits at most.

@@ -8,14 +8,16 @@
 #include <utility>
 #include <vector>
 
+#include "verify/case.hpp"
+
 namespace attest {
 
 /// What the contract key `preset` stands for. fields: other contract keys and their values, for what the case
-/// does not set itself; a key that an operation does not have is no concern of it. source: where this is
-/// known from.
+/// does not set itself; a key that an operation does not have is no concern of it. Values are texts and
+/// numbers. source: where this is known from.
 struct ContractPreset {
   std::string_view name;
-  std::vector<std::pair<std::string_view, std::string_view>> fields;
+  std::vector<std::pair<std::string_view, Attribute>> fields;
   std::string_view meaning, source;
 };
 

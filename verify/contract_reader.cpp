@@ -12,7 +12,7 @@ ContractReader::ContractReader(const Case& c) : KeyReader(c, "contract", c.contr
   preset_ = text("preset");
   for (const ContractPreset& preset : contract_presets()) {
     if (preset.name != *preset_) continue;
-    for (const auto& [key, value] : preset.fields) standing_in_[std::string(key)] = std::string(value);
+    for (const auto& [key, value] : preset.fields) standing_in_[std::string(key)] = value;
   }
 }
 

@@ -121,6 +121,11 @@ std::string key_lines(const std::vector<SpecKey>& keys) {
   return text;
 }
 
+std::string text_of(const Attribute& value) {
+  const auto* text = std::get_if<std::string>(&value);
+  return text ? *text : exact_text(std::get<double>(value));
+}
+
 /// A section for what the key `preset` stands for; "" for an op that has none.
 std::string preset_lines(const Op& op) {
   const auto key = [&](std::string_view name) {
@@ -132,7 +137,7 @@ std::string preset_lines(const Op& op) {
     std::string fields;
     for (const auto& [name, value] : preset.fields)
       if (key(name) != op.contract.end())
-        fields += (fields.empty() ? "" : ", ") + literal(name) + " = " + literal(value);
+        fields += (fields.empty() ? "" : ", ") + literal(name) + " = " + literal(text_of(value));
     text += bullet(literal(preset.name) + " (" + fields + "): " + std::string(preset.meaning) + " (" +
                    std::string(preset.source) + ")");
   }

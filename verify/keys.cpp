@@ -46,7 +46,16 @@ double KeyReader::number(const std::string& key) {
 
 double KeyReader::number(const std::string& key, double fallback) {
   known_.insert(key);
-  return has(key) ? number(key) : fallback;
+  return find(key) ? number(key) : fallback;
+}
+
+std::optional<double> KeyReader::relative_error(const std::string& key) {
+  known_.insert(key);
+  if (!find(key)) return {};
+  const double value = number(key);
+  if (value > 0 && value < 1) return value;
+  throw InvalidCase(object(key) + " is " + shown(required(key)) +
+                    "; a number above 0 and below 1 is expected");
 }
 
 Index KeyReader::integer(const std::string& key, Index fallback) {

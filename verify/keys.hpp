@@ -2,6 +2,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -26,6 +27,8 @@ class KeyReader {
   /// A finite number; integers count as numbers. Without a fallback the key is required.
   double number(const std::string& key);
   double number(const std::string& key, double fallback);
+  /// A number above 0 and below 1, or nothing.
+  std::optional<double> relative_error(const std::string& key);
   Index integer(const std::string& key, Index fallback);
   bool boolean(const std::string& key, bool fallback);
   std::string text(const std::string& key);

@@ -49,7 +49,7 @@ class Fit(ProgramTest):
             self.assertEqual(fit["verdict"], case["verdict"])
             self.assertEqual(fit["contract"], dict(
                 p_dtype="float16", qk_accumulate="float32", pv_accumulate="float32", softmax_dtype="float32",
-                matrix_unit="ampere", row_sum="computed", scores_dtype="float32"))
+                matrix_unit="ampere", row_sum="computed", scores_dtype="float32", split_dtype="float32"))
             self.assertTrue(0 < fit["judged"] <= 30 and fit["is_minimal"])
         fine, rough, wrong = (cases[name]["fit"] for name in ("fine", "rough", "wrong"))
         self.assertEqual((fine["weaker"], fine["too_weak"]), ([], []))

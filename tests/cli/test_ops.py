@@ -177,14 +177,18 @@ class Ops(make_dump.ProgramTest):
         for name in self.names():
             page = sections(self.ops(name))
             contract = {key: values for key, values, _ in keys(page["Contract"])}
-            presets = {preset: re.findall(r"`(\w+)` = `(\w+)`", fields) for preset, fields in
+            presets = {preset: re.findall(r"`(\w+)` = `([\w.e-]+)`", fields) for preset, fields in
                        (re.fullmatch(r"`(\w+)` \((`.*?`)\): .+ \(.+\)", b).groups() for b in page["Presets"])}
+
+            def value(text):
+                return float(text) if re.fullmatch(r"[\d.]+(e-\d+)?", text) else text
+
             self.assertEqual(list(presets), contract["preset"])
 
             def setting(contract):
                 return lambda case: case["contract"].attrs.update(contract)
 
-            edits = [setting(c) for preset, fields in presets.items() for c in ({"preset": preset}, dict(fields))]
+            edits = [setting(c) for preset, fields in presets.items() for c in ({"preset": preset}, {key: value(text) for key, text in fields})]
             reports = self.reports(name, page, edits)
             for preset, named, spelled_out in zip(presets, reports[::2], reports[1::2]):
                 with self.subTest(name, preset=preset):

@@ -32,7 +32,8 @@ AttentionSpec spec_of(const Case& c) {
           number_of(c, "softcap", 0),
           empty == "zero"  ? EmptyRow::zero
           : empty == "nan" ? EmptyRow::nan
-                           : EmptyRow::mean_v};
+                           : EmptyRow::mean_v,
+          text_of(c, "alibi", "distance") == "position" ? Alibi::position : Alibi::distance};
 }
 
 template <int Rank>

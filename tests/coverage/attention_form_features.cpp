@@ -118,7 +118,7 @@ void AttentionFeatures::add_types() {
       for (auto& [name, t] : *tensors) t = rounded(t, DType::float64);
     }
   });
-  const auto declared = [this](const std::string& name, const char* key, const char* value) {
+  const auto declared = [this](const std::string& name, const char* key, const Attribute& value) {
     add(name, [=](Case& c) { c.contract[key] = value; });
   };
   declared("weights stored in bfloat16", "p_dtype", "bfloat16");
@@ -128,12 +128,19 @@ void AttentionFeatures::add_types() {
   declared("tensor cores of Volta", "matrix_unit", "volta");
   declared("tensor cores of Hopper", "matrix_unit", "hopper");
   declared("every addition rounded", "matrix_unit", "none");
+  declared("operands in tf32", "matrix_unit", "tf32");
   declared("row sum of stored weights", "row_sum", "stored");
+  declared("o of splits stored in bfloat16", "split_dtype", "bfloat16");
+  declared("exp within 1e-4", "exp_error", 1e-4);
   declared("weights normalised", "weights", "normalised");
   declared("weights relative to the maximum", "weights", "relative");
   declared("weights relative to the maximum, times 256", "weights", "relative_256");
   declared("weights relative to the maximum, times 448", "weights", "relative_448");
   declared("scores stored in bfloat16", "scores_dtype", "bfloat16");
+  add("a softcap with tanh within 1e-4", [](Case& c) {
+    c.spec["softcap"] = 1.5;
+    c.contract["tanh_error"] = 1e-4;
+  });
 }
 
 }  // namespace attest::coverage

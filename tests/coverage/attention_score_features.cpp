@@ -52,6 +52,10 @@ void AttentionFeatures::add_biases() {
   });
   add("bias that all batch entries and rows share", [this](Case& c) { set_bias(c, {3, 1, 11}); });
   add("ALiBi", [this](Case& c) { set_slopes(c, {3}); });
+  add("ALiBi by position", [this](Case& c) {
+    set_slopes(c, {3});
+    c.spec["alibi"] = "position";
+  });
   add("causal ALiBi with slopes for each batch entry", [this](Case& c) {
     set_slopes(c, {2, 3});
     c.spec["causal"] = "top_left";

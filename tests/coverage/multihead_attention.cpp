@@ -170,7 +170,7 @@ std::vector<Feature> features(DType element) {
     c.spec["average_weights"] = false;
     c.out["weights"].shape = {b, h, s, s};
   });
-  const auto declared = [&](const std::string& name, const char* key, const char* value) {
+  const auto declared = [&](const std::string& name, const char* key, const Attribute& value) {
     add(name, [=](Case& c) { c.contract[key] = value; });
   };
   declared("q, k, v and o in bfloat16", "intermediate_dtype", "bfloat16");
@@ -182,7 +182,11 @@ std::vector<Feature> features(DType element) {
   declared("tensor cores of Volta", "matrix_unit", "volta");
   declared("tensor cores of Hopper", "matrix_unit", "hopper");
   declared("every addition rounded", "matrix_unit", "none");
+  declared("operands in tf32", "matrix_unit", "tf32");
   declared("row sum of stored weights", "row_sum", "stored");
+  declared("o of splits stored in bfloat16", "split_dtype", "bfloat16");
+  declared("exp within 1e-4", "exp_error", 1e-4);
+  declared("tanh within 1e-4", "tanh_error", 1e-4);
   declared("weights normalised", "weights", "normalised");
   declared("weights relative to the maximum", "weights", "relative");
   declared("weights relative to the maximum, times 256", "weights", "relative_256");

@@ -26,7 +26,7 @@ template <class Real>
 Real Device<Real>::capped_gradient(Index h, Index i, Index j, Real gradient) const {
   if (spec_.softcap == 0 || wrong_.no_softcap_derivative) return gradient;
   const Real cap = static_cast<Real>(spec_.softcap);
-  Real t = std::tanh(raw_score(h, i, j) * scale_ / cap);
+  Real t = tanh_of(raw_score(h, i, j) * scale_ / cap);
   if (wrong_.softcap_derivative_of_capped) t = std::tanh(t);
   return gradient * (1 - t * t);
 }

@@ -90,6 +90,13 @@ class Device {
     const Real y = device_exp2(z);
     return error == 0 ? y : static_cast<Real>(y * (1 + error * std::cos(8 * static_cast<double>(z))));
   }
+  /// Neighbouring arguments have neighbouring errors, as with tables.
+  Real tanh_of(Real x) const {
+    const Real t = std::tanh(x);
+    return wrong_.tanh_error == 0
+               ? t
+               : static_cast<Real>(t * (1 + wrong_.tanh_error * std::cos(20 * static_cast<double>(x))));
+  }
   Real natural(Real s) const { return scale_is_fused_ ? s * scale_ : s; }
   Real sink(Index h) const { return static_cast<Real>(wrong_.sink_factor * in_.sink(h)); }
 
@@ -181,10 +188,10 @@ Real Device<Real>::score(Index h, Index i, Index j, Index from) const {
   if (wrong_.bias_inside_scale) s += bias;
   s = scaled(h, s);
   if (wrong_.bias_inside_softcap) s += bias;
-  if (cap > 0) s = (wrong_.softcap_keeps_factor ? s : cap) * std::tanh(s / cap);
+  if (cap > 0) s = (wrong_.softcap_keeps_factor ? s : cap) * tanh_of(s / cap);
   if (in_.alibi_slopes) {
     s -= static_cast<Real>(wrong_.alibi_factor * in_.alibi_slopes(h)) *
-         static_cast<Real>(std::abs(diagonal(spec_, in_, i) - j));
+         static_cast<Real>(alibi_distance(spec_.alibi, diagonal(spec_, in_, i), j));
   }
   if (!wrong_.bias_inside_scale && !wrong_.bias_inside_softcap) s += bias;
   return rounded(s, wrong_.scores);

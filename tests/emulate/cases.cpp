@@ -107,7 +107,8 @@ Case inputs_of(const Setup& setup, DType p_dtype) {
             {"scale", setup.spec.scale},
             {"window_left", std::int64_t{setup.spec.window_left}},
             {"window_right", std::int64_t{setup.spec.window_right}},
-            {"softcap", setup.spec.softcap}};
+            {"softcap", setup.spec.softcap},
+            {"alibi", setup.spec.alibi == Alibi::position ? "position" : "distance"}};
   if (p_dtype != setup.element) c.contract = {{"p_dtype", std::string(format_of(p_dtype).name)}};
 
   test::Random random(setup.seed);

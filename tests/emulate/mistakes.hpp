@@ -46,7 +46,7 @@ struct Mistakes {
   double first_maximum = -std::numeric_limits<double>::infinity();
   bool is_not_divided = false;  // o of the faulty block, by the row sum
   bool sums_stored_weights = false;
-  double exp_error = 0, reciprocal_error = 0;  // relative, of either sign; relative
+  double exp_error = 0, tanh_error = 0, reciprocal_error = 0;  // relative, of either sign; relative
   DType maximum = DType::float64, maximum_of_weights = DType::float64, row_sum = DType::float64;
   bool sink_weighs_1 = false, sink_per_split = false;
   double sink_factor = 1;

@@ -79,7 +79,8 @@ Head head(const AttentionSpec& spec, const AttentionInputs& in, Index h) {
   if (in.alibi_slopes) {
     s -= Real{in.alibi_slopes(h)} * Matrix::NullaryExpr(rows, keys, [&](Index i, Index j) {
            const Index distance = keys_up_to_diagonal(spec, in, i) - (j + 1);
-           return static_cast<Real>(std::max(distance, -distance));
+           return spec.alibi == Alibi::position ? static_cast<Real>(-j)
+                                                : static_cast<Real>(std::max(distance, -distance));
          });
   }
   if (in.bias) s += matrix(in.bias.slice(h));

@@ -71,7 +71,8 @@ ScoreError score_error(const AttentionSpec& spec, const AttentionInputs& in, Ind
     magnitude += std::abs(term);
   }
   if (in.alibi_slopes) {
-    magnitude += std::abs(in.alibi_slopes(h) * static_cast<double>(diagonal(spec, in, i) - j));
+    magnitude += std::abs(in.alibi_slopes(h) *
+                          static_cast<double>(alibi_distance(spec.alibi, diagonal(spec, in, i), j)));
   }
   if (in.bias) magnitude += std::abs(in.bias(h, i, j));
   ScoreError x;

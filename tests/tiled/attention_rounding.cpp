@@ -112,7 +112,8 @@ void bound_row(const AttentionProblem& problem, const Cut& cut, const ForwardTen
       sum_k += std::abs(in.k(g, j, d));
     }
     if (in.alibi_slopes) {
-      magnitude += std::abs(in.alibi_slopes(h) * static_cast<double>(diagonal(spec, in, i) - j));
+      magnitude += std::abs(in.alibi_slopes(h) *
+                            static_cast<double>(alibi_distance(spec.alibi, diagonal(spec, in, i), j)));
     }
     if (in.bias) magnitude += std::abs(in.bias(h, i, j));
     e = std::max(e, (width + 24) * u * magnitude + (width + 2) * eta * (1 + sum_k));

@@ -158,7 +158,8 @@ void add_bounds(const AttentionProblem& problem, const SavedTensors& saved, doub
           sum_k += std::abs(in.k(g, j, d));
         }
         if (in.alibi_slopes) {
-          magnitude += std::abs(in.alibi_slopes(h) * static_cast<double>(diagonal(spec, in, i) - j));
+          magnitude += std::abs(in.alibi_slopes(h) *
+                                static_cast<double>(alibi_distance(spec.alibi, diagonal(spec, in, i), j)));
         }
         if (in.bias) magnitude += std::abs(in.bias(h, i, j));
         for (Index c = 0; c < in.v_width(); ++c) {

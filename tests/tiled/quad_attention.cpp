@@ -42,7 +42,10 @@ Score score(const AttentionSpec& spec, const AttentionInputs& in, Index h, Index
     slope = 4 * e / ((1 + e) * (1 + e));
     s = spec.softcap * t;
   }
-  if (in.alibi_slopes) s -= Quad(in.alibi_slopes(h)) * static_cast<double>(after < 0 ? -after : after);
+  if (in.alibi_slopes) {
+    const Index far = spec.alibi == Alibi::position ? -j : after < 0 ? -after : after;
+    s -= Quad(in.alibi_slopes(h)) * static_cast<double>(far);
+  }
   if (in.bias) s += in.bias(h, i, j);
   return {true, s, slope};
 }

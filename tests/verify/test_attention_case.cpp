@@ -385,7 +385,7 @@ TEST_CASE("keys of the spec are checked, with what is accepted") {
   CHECK_THAT(with("layout", "bdhs"), Mentions("accepted: bhsd, bshd, sbhd, bsm, sbm, thd"));
   CHECK_THAT(with("lse_base", "10"), Mentions("accepted: e, 2"));
   CHECK_THAT(with("softmax_scale", 1.0),
-             Mentions("spec attribute softmax_scale is not known; accepted: causal"));
+             Mentions("spec attribute softmax_scale is not known; accepted: alibi, causal"));
   CHECK_THAT(with("layout", "bsm"), Mentions("spec attribute heads_q is missing; layouts bsm and sbm merge"));
   CHECK(with("scale", std::int64_t{1}) == "no complaint");
 

@@ -126,6 +126,7 @@ std::vector<Misreading> all_misreadings() {
        [](Setup&, Case& c) {
          change_slopes(c, [](const Tensor& slopes, Index h) { return 4 * slopes.values[h]; });
        }},
+      {"ALiBi by position", tilted, [](Setup& s, Case&) { s.spec.alibi = Alibi::position; }},
       {"ALiBi with the usual slopes", causal,
        [](Setup&, Case& c) {
          c.in["alibi_slopes"] = {"float32", DType::float32, {4}, {0x1p-2, 0x1p-4, 0x1p-6, 0x1p-8}};

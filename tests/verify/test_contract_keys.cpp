@@ -86,6 +86,94 @@ TEST_CASE("a dump may say how weights are stored, and fp8 weights of long rows h
   CHECK_THROWS_AS(judged(c), InvalidCase);
 }
 
+TEST_CASE("a dump may say that operands are converted to tf32") {
+  for (const Distribution distribution : {Distribution::normal, Distribution::uniform}) {
+    for (const Index keys : {70, 400}) {
+      Setup setup;
+      setup.element = DType::float32;
+      setup.distribution = distribution;
+      setup.keys = keys;
+      Kernel kernel = honest_kernels(DType::float32)[0].kernel;
+      kernel.mistakes.products_in_tf32 = true;
+      Case c = dump_of(setup, kernel, true, {"o", "lse", "dq", "dk", "dv"});
+      CHECK(first_cause(c) == "products in tf32");
+      c.contract["matrix_unit"] = std::string("tf32");
+      const CaseFindings declared = judged(c);
+      INFO(setup.text() << ": " << summary(declared));
+      CHECK(declared.verdict == Verdict::pass);
+      CHECK(declared.contract.find("float32 (of tf32)") != std::string::npos);
+      Case coarse = c;
+      for (double& x : coarse.out.at("o").values) x = round_to(x, DType::float8_e4m3fn);
+      CHECK(judged(coarse).verdict == Verdict::fail);
+      c.spec["scale"] = std::get<double>(c.spec.at("scale")) * 1.02;
+      CHECK(judged(c).verdict == Verdict::fail);
+    }
+  }
+}
+
+TEST_CASE("a dump may say what splits of the keys store their o in") {
+  for (const DType element : {DType::float16, DType::bfloat16}) {
+    for (const Index keys : {100, 700}) {
+      Setup setup;
+      setup.element = element;
+      setup.keys = keys;
+      Kernel kernel = honest_kernels(element)[0].kernel;
+      kernel.p_dtype = DType::float32;
+      kernel.splits = 3;
+      kernel.mistakes.split_output = element;
+      Case c = dump_of(setup, kernel, false, {"o", "lse"});
+      const std::string name(format_of(element).name);
+      CHECK(judged(c).verdict == Verdict::fail);
+      c.contract["split_dtype"] = name;
+      const CaseFindings declared = judged(c);
+      INFO(setup.text() << ": " << summary(declared));
+      CHECK(declared.verdict == Verdict::pass);
+      CHECK(declared.contract.find("o of splits stored in " + name) != std::string::npos);
+      for (double& x : c.out.at("o").values) x *= 1 + 4 * unit_roundoff(element);
+      CHECK(judged(c).verdict == Verdict::fail);
+    }
+  }
+}
+
+TEST_CASE("a dump may say how far exp and tanh are off") {
+  for (const DType element : {DType::float16, DType::bfloat16}) {
+    for (const double softcap : {3.0, 30.0}) {
+      for (const double error : {0x1p-13, 0x1p-11}) {
+        Setup setup;
+        setup.element = element;
+        setup.keys = 300;
+        setup.spec.softcap = softcap;
+        Kernel kernel = honest_kernels(element)[0].kernel;
+        kernel.mistakes.tanh_error = error;
+        Case c = dump_of(setup, kernel, true, {"o", "lse", "dq", "dk", "dv"});
+        INFO(format_of(element).name << ", softcap " << softcap << ", error " << error);
+        CHECK(judged(c).verdict == Verdict::fail);
+        c.contract["tanh_error"] = error;
+        const CaseFindings declared = judged(c);
+        INFO(summary(declared));
+        CHECK(declared.verdict == Verdict::pass);
+        CHECK(declared.contract.find("tanh within ") != std::string::npos);
+        c.contract["tanh_error"] = error / 64;
+        CHECK(judged(c).verdict == Verdict::fail);
+      }
+    }
+  }
+  Setup setup;
+  setup.keys = 300;
+  Kernel kernel = honest_kernels(DType::float16)[0].kernel;
+  kernel.mistakes.exp_error = kernel.mistakes.exp_error_of_backward = 1e-4;
+  Case c = dump_of(setup, kernel, true, {"o", "lse", "dq", "dk", "dv"});
+  CHECK(judged(c).verdict == Verdict::fail);
+  c.contract["exp_error"] = 1e-4;
+  const CaseFindings declared = judged(c);
+  INFO(summary(declared));
+  CHECK(declared.verdict == Verdict::pass);
+  for (const double error : {0.0, -1e-4, 1.0}) {
+    c.contract["exp_error"] = error;
+    CHECK_THROWS_WITH(judged(c), Catch::Contains("exp_error") && Catch::Contains("above 0 and below 1"));
+  }
+}
+
 TEST_CASE("kernels pass under the contract that says how they store weights, and no other need be sound") {
   for (const DType element : {DType::float16, DType::bfloat16, DType::float8_e4m3fn}) {
     for (const Index keys : {70, 400}) {
@@ -119,6 +207,9 @@ TEST_CASE("a matrix unit says how products of narrow operands are added up") {
   CHECK(block(hopper, DType::float8_e4m3fn) == 32);
   for (const DType operands : {DType::float16, DType::float8_e5m2}) CHECK(block(none, operands) == 0);
   for (const MatrixUnit unit : {volta, ampere, hopper, none}) CHECK(block(unit, DType::float32) == 0);
+  CHECK(block(tf32, DType::float16) == 8);
+  CHECK(accumulator(DType::float32, DType::float32, tf32).takes_tf32);
+  CHECK_FALSE(accumulator(DType::float64, DType::float32, tf32).takes_tf32);
 }
 
 TEST_CASE("bounds follow the matrix unit that a dump names") {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 namespace attest::bounds {
 
@@ -14,7 +15,9 @@ double gamma(double n, double u) {
   return std::expm1(log_gamma(n, u));
 }
 
-SumError sum_error(const Accumulator& accumulator, Index n, Index span) {
+namespace {
+
+SumError sum_of_operands(const Accumulator& accumulator, Index n, Index span) {
   const double u = unit_roundoff(accumulator.dtype);
   const double terms = static_cast<double>(n);
   const double underflow = ulp(0, accumulator.dtype) / 2;
@@ -33,17 +36,32 @@ SumError sum_error(const Accumulator& accumulator, Index n, Index span) {
           std::max(blocks, 1.0)};
 }
 
+}  // namespace
+
+// Equations (3) to (5b).
+SumError sum_error(const Accumulator& accumulator, Index n, Index span) {
+  SumError sum = sum_of_operands(accumulator, n, span);
+  if (!accumulator.takes_tf32) return sum;
+  const double cut = 0x1p-10;
+  sum.worst = (1 + sum.worst) * (1 + cut) * (1 + cut) - 1;
+  sum.loss = cut / (2 * std::numbers::ln2);
+  sum.conversion = 2 * mean_square_rounding * cut * cut;
+  return sum;
+}
+
 Arithmetic::Arithmetic(const Contract& c)
     : contract(c),
       u(unit_roundoff(c.softmax_dtype)),
-      exp_error(4 * u),
+      exp_error(c.exp_error.value_or(4 * u)),
       log_error(8 * u),
       log_relative(4 * u),
-      tanh_relative(4 * u),
+      tanh_relative(c.tanh_error.value_or(4 * u)),
       flush(std::ldexp(1.0, format_of(c.softmax_dtype).emin)),
       p_is_rounded(format_of(c.p_dtype).precision < format_of(c.softmax_dtype).precision),
       p_unit(p_is_rounded ? unit_roundoff(c.p_dtype) : 0),
-      p_half_subnormal(p_is_rounded ? ulp(0, c.p_dtype) / 2 : 0) {
+      p_half_subnormal(p_is_rounded ? ulp(0, c.p_dtype) / 2 : 0),
+      split_unit(c.split_dtype ? unit_roundoff(*c.split_dtype) : 0),
+      split_half_subnormal(c.split_dtype ? ulp(0, *c.split_dtype) / 2 : 0) {
   if (c.scores_dtype && unit_roundoff(*c.scores_dtype) > u) score_store.emplace(*c.scores_dtype);
 }
 

@@ -36,12 +36,21 @@ struct SumError {
   double bias;       // mean error towards zero per |sum|: 0 where additions round to nearest
   double underflow;  // absolute error of a product that is subnormal: half the spacing of these
   double steps;      // additions of a product, or of as many as the device adds at once
+  // What converting the operands costs: variance per sum of squared products, and mean share that these lose
+  double conversion = 0, loss = 0;
 
-  /// Mean error towards zero of a sum of products t whose running sums have this mean square; squares =
-  /// sum t^2. Equation (5a).
-  double truncation(double mean_square_running, double squares) const {
-    return bias == 0 ? 0 : bias * (std::sqrt(mean_square_running) + std::sqrt(squares / steps));
+  double variance(double mean_square_running, double squares) const {
+    return noise * mean_square_running + conversion * squares;
   }
+  /// Mean error towards zero of a sum of products t whose running sums have this mean square; squares =
+  /// sum t^2. Equations (5a) and (5b).
+  double truncation(double mean_square_running, double squares, double sum) const {
+    const double of_additions =
+        bias == 0 ? 0 : bias * (std::sqrt(mean_square_running) + std::sqrt(squares / steps));
+    return of_additions + loss * std::abs(sum);
+  }
+  /// The largest share of itself that a sum may be short of.
+  double shrinkage() const { return bias + loss; }
 };
 
 /// n products that are not zero, scattered over `span` places.
@@ -69,16 +78,19 @@ struct Arithmetic {
 
   Contract contract;
   double u;                 // unit roundoff of scores, exponentials and sums
-  double exp_error;         // relative error of exp: 2 ulp
+  double exp_error;         // relative error of exp: 2 ulp unless the contract has it
   double log_error;         // absolute error of log near 1: 4 ulp of 1
   double log_relative;      // relative error of log: 2 ulp
-  double tanh_relative;     // relative error of tanh: 2 ulp
+  double tanh_relative;     // relative error of tanh, likewise
   double flush;             // results of exp below this may become 0
   bool p_is_rounded;        // the stored weights are narrower than the computed ones
   double p_unit;            // unit roundoff of the stored weights
   double p_half_subnormal;  // half the spacing of the subnormals of the stored weights
 
-  /// The same relative to the row sum l, as the contract has weights stored.
+  double split_unit;            // unit roundoff of o of split keys, 0 if it is not narrower
+  double split_half_subnormal;  // half the spacing of its subnormals
+
+  /// p_half_subnormal relative to the row sum l, as the contract has weights stored.
   double half_subnormal_of_weights(double l) const {
     return contract.weights.may_be_normalised ? p_half_subnormal
                                               : p_half_subnormal / (contract.weights.unit * l);

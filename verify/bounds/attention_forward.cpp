@@ -71,9 +71,9 @@ class Forward {
   void write_weights(const Weights& w, Index h, Index i) const;
   void write_output(const ValueSums& row, Index h);
 
-  /// What a tanh near 1 may be off by for many keys alike.
-  double capped_systematic() const {
-    return spec_.softcap * (arithmetic_.tanh_relative + arithmetic_.score_store_relative());
+  /// What a tanh may be off by for many keys alike.
+  double capped_systematic(const Weights& w) const {
+    return w.scores.capped * (arithmetic_.tanh_relative + arithmetic_.score_store_relative());
   }
   bool keys_repeat(const Weights& w) const { return head_.keys_repeat || w.structure.scores_repeat; }
   /// Rigorous bounds of the relative error of the row sum, and of the error of its logarithm.
@@ -109,7 +109,7 @@ void Forward::write_scores(const Weights& w, Index h, Index i) const {
     } else {
       out_.s.set_bound(
           w.scores.s[j], w.scores.error[j],
-          (qk_.bias + arithmetic_.u) * std::abs(w.scores.tangent[j]) + std::abs(w.scores.drift[j]),
+          (qk_.shrinkage() + arithmetic_.u) * std::abs(w.scores.tangent[j]) + std::abs(w.scores.drift[j]),
           std::sqrt(w.scores.variance[j]), share_, h, i, j);
     }
   }
@@ -161,9 +161,9 @@ void Forward::write_statistics(const Weights& w, Index h, Index i) const {
   const bool coherent = keys_repeat(w) || w.structure.row_sum_is_coherent;
   const double truncation = 0.2 * qk_.bias * std::abs(spec_.scale) * sum.truncation;
   const double systematic = a.exp_error + w.shift + w.split + w.update + log + ends +
-                            (qk_.bias + a.u) * std::abs(sum.scale) + truncation + capped_systematic() +
-                            w.structure.stagnation + (coherent ? sum_worst : 0) + std::abs(sum.drift) +
-                            (w.structure.few_stored_values ? w.stored_sum : 0);
+                            (qk_.shrinkage() + a.u) * std::abs(sum.scale) + truncation +
+                            capped_systematic(w) + w.structure.stagnation + (coherent ? sum_worst : 0) +
+                            std::abs(sum.drift) + (w.structure.few_stored_values ? w.stored_sum : 0);
   const double sigma = std::sqrt(sum.noise * sum.noise + row_sum_variance(w));
   const double unit = out_.lse_unit, to_unit = unit == 1 ? 0 : 2 * a.u * std::abs(w.lse);
   for (Index r = 0; out_.lse && r < out_.lse.extent(2); ++r) {
@@ -196,11 +196,12 @@ void Forward::write_weights(const Weights& w, Index h, Index i) const {
     const double worst =
         w.p[c] * (growth * (w.growth[c] + sum.up) + (sum_worst + 3 * arithmetic_.u) * (1 + 2 * sum_worst)) +
         w.store[c] * growth * (1 + sum_worst + 3 * arithmetic_.u) + arithmetic_.flush;
-    const double systematic = w.p[c] * (2 * arithmetic_.exp_error + w.update + w.shift + w.split +
-                                        3 * arithmetic_.u + (qk_.bias + arithmetic_.u) * 2 * w.largest +
-                                        w.structure.stagnation + std::abs(w.drift[c] - sum.drift)) +
-                              (keys_repeat(w) || w.structure.row_sum_is_coherent ? w.p[c] * sum_worst : 0) +
-                              arithmetic_.flush + w.p[c] * capped_systematic();
+    const double systematic =
+        w.p[c] * (2 * arithmetic_.exp_error + w.update + w.shift + w.split + 3 * arithmetic_.u +
+                  (qk_.shrinkage() + arithmetic_.u) * 2 * w.largest + w.structure.stagnation +
+                  std::abs(w.drift[c] - sum.drift)) +
+        (keys_repeat(w) || w.structure.row_sum_is_coherent ? w.p[c] * sum_worst : 0) + arithmetic_.flush +
+        w.p[c] * capped_systematic(w);
     const double variance =
         w.p[c] * w.p[c] * (w.variance[c] + sum.noise * sum.noise + row_sum_variance(w)) + w.store_variance[c];
     out_.p.set_bound(w.p[c], worst, systematic, std::sqrt(variance), share_, h, i, w.key[c]);
@@ -238,6 +239,8 @@ void Forward::write_output(const ValueSums& row, Index h) {
   const double normalisation = (1 + 3 * a.u + 2 * combine) * (1 + sum_worst) - 1;
   const double growth = std::exp(2 * w.delta_max);
   const double c2u2 = mean_square_rounding * a.u * a.u;
+  // The parts of a row's splits are differences of running sums. Equation (11b).
+  const double split_noise = 6 * mean_square_rounding * a.split_unit * a.split_unit;
   // docs/bounds_multihead.md, (4): noise that q brings along is common to the keys of the row.
   double coherent_growth = 0;
   if (errors_) {
@@ -257,22 +260,27 @@ void Forward::write_output(const ValueSums& row, Index h) {
                    growth * (1 + normalisation) * (c.store[x] * (1 + pv_worst) + pv_worst * c.magnitude[x]) +
                    normalisation * (size + exponent) + a.flush * static_cast<double>(n) * head_.v_max[e];
 
+    worst += growth * (1 + normalisation) *
+             (a.split_unit * (c.magnitude[x] + c.store[x]) + a.split_half_subnormal);
+
     const double running =
         n > 0 ? mean_square_running_sum(o, c.squares[x], c.prefix[x], c.prefix_sum[x], static_cast<double>(n))
               : 0;
     const double common = coherent_growth * c.coherent[x];
     const double other_variance = (errors_ ? common * common : c.variance[x]) +
-                                  (pv.noise + c2u2 * a.roundings_per_tile * tiles) * running;
+                                  pv.variance(running, c.squares[x]) +
+                                  (c2u2 * a.roundings_per_tile * tiles + split_noise) * running;
     double variance = other_variance + c.store_variance[x] + o * o * row_sum_variance(w);
-    double systematic = c.second_order[x] + (a.exp_error + w.update + w.shift + w.split) * c.spread[x] +
+    double systematic = a.split_half_subnormal + c.second_order[x] +
+                        (a.exp_error + w.update + w.shift + w.split) * c.spread[x] +
                         size * (3 * a.u + combine + w.structure.stagnation) + std::abs(c.tiny[x]) +
-                        (qk_.bias + a.u) * std::abs(c.scale[x]) + pv.truncation(running, c.squares[x]) +
-                        (keys_repeat(w) ? 4 * c.coherent[x] : 0);
+                        (qk_.shrinkage() + a.u) * std::abs(c.scale[x]) +
+                        pv.truncation(running, c.squares[x], o) + (keys_repeat(w) ? 4 * c.coherent[x] : 0);
     // The largest weight may be stored as exactly 1 while the row sum takes its computed value.
     if (v_top && a.p_is_rounded) {
       systematic += w.p[w.top] * std::abs(v_top[e]) * std::min(a.p_unit, w.shift + w.split + a.exp_error);
     }
-    systematic += capped_systematic() * c.spread[x];
+    systematic += capped_systematic(w) * c.spread[x];
     if (w.structure.row_sum_is_coherent) systematic += size * (sum_worst + 0.5 * pv_worst);
     if (keys_repeat(w)) systematic += size * sum_worst + pv_worst * c.magnitude[x];
     const double rest = systematic;

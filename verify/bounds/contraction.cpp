@@ -38,11 +38,12 @@ Estimate Contraction::result(Index row, Index d, double scale, const SumError& s
   e.value = scale * sums.value[d];
   e.worst = size * ((sums.worst[d] * (1 + kappa) + kappa * sums.magnitude[d]) * (1 + 2 * u) + 2 * u * x) +
             underflow;
-  e.rest_systematic = size * (sums.systematic[d] + 2 * u * x + sum.truncation(running, sums.squares[d]));
+  e.rest_systematic = size * (sums.systematic[d] + 2 * u * x + sum.truncation(running, sums.squares[d], x));
   e.rest_systematic += underflow;
   e.systematic = e.rest_systematic + size * std::abs(sums.predicted[0][d]);
   if (terms_repeat) e.systematic += size * confidence_multiplier(1) * sums.spread[d];
-  const double additions = (sum.noise + mean_square_rounding * u * u * extra_roundings) * running;
+  const double additions =
+      sum.variance(running, sums.squares[d]) + mean_square_rounding * u * u * extra_roundings * running;
   e.variance = size * size * (sums.variance[d] + additions);
   e.rest_variance = size * size * (sums.rest[d] + additions);
   for (int k = 0; k < store_variants; ++k) e.replay[k] = scale * sums.predicted[k][d];

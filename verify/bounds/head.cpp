@@ -74,7 +74,7 @@ double ProductSums::running(Index j, Index n) const {
 }
 
 double ProductSums::truncation(Index j, Index n, const SumError& error) const {
-  return std::min(error.truncation(running(j, n), squares[j]), error.bias * magnitude[j]);
+  return std::min(error.truncation(running(j, n), squares[j], sum[j]), error.shrinkage() * magnitude[j]);
 }
 
 void ScoreRow::locate(const AttentionSpec& spec, const AttentionInputs& in, const Head& head, Index h,
@@ -143,7 +143,8 @@ void ScoreRow::bound(const AttentionSpec& spec, const AttentionInputs& in, const
   }
   const double u = arithmetic.u, c2u2 = mean_square_rounding * u * u;
   for (Index j = first; in.alibi_slopes && j < last; ++j) {
-    const double a = in.alibi_slopes(h) * std::abs(static_cast<double>(on_diagonal - in.key_position(j)));
+    const double a =
+        in.alibi_slopes(h) * static_cast<double>(alibi_distance(spec.alibi, on_diagonal, in.key_position(j)));
     s[j] -= a;
     error[j] += u * (std::abs(a) + std::abs(s[j]));
     variance[j] += c2u2 * (a * a + s[j] * s[j]);
@@ -182,7 +183,7 @@ void ScoreRow::scale_products(double scale, const Arithmetic& arithmetic, Index 
     const double running = mean_square_running_sum(sum[j], squares[j], prefix[j], prefix_sum[j], n);
     score[j] = t[j] = x;
     worst[j] = size * qk.worst * magnitude[j] + 3 * u * std::abs(x);
-    noise[j] = scale * scale * (qk.noise * running) + 2 * c2u2 * x * x;
+    noise[j] = scale * scale * qk.variance(running, squares[j]) + 2 * c2u2 * x * x;
   }
 }
 
@@ -210,6 +211,7 @@ void ScoreRow::store(int times, const Arithmetic& arithmetic) {
 
 void ScoreRow::apply_softcap(double softcap, const Arithmetic& arithmetic) {
   const double u = arithmetic.u, relative = arithmetic.tanh_relative;
+  capped = 0;
   for (Index j = first; j < last; ++j) {
     const double t = std::tanh(s[j] / softcap), before = error[j];
     const double t_error = before / softcap + (relative + 2 * u) * std::abs(t);
@@ -219,6 +221,7 @@ void ScoreRow::apply_softcap(double softcap, const Arithmetic& arithmetic) {
     slope_error[j] = 2 * std::abs(t) * t_error + t_error * t_error + 2 * u;
     tangent[j] = s[j] * slope[j];
     s[j] = softcap * t;
+    capped = std::max(capped, std::abs(s[j]));
     error[j] = steepest * before + (relative + 3 * u) * std::abs(s[j]);
     drift[j] *= steepest;
     variance[j] = steepest * steepest * variance[j] +

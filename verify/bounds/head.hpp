@@ -54,7 +54,9 @@ struct ProductSums {
   /// b is [keys / lanes, n, lanes], as in Head.
   void compute(const double* a, Index n, const double* b, Index keys, Index first, Index last);
   /// Variance and mean of the accumulation error of entry j, and the mean square of its running sums.
-  double variance(Index j, Index n, const SumError& error) const { return error.noise * running(j, n); }
+  double variance(Index j, Index n, const SumError& error) const {
+    return error.variance(running(j, n), squares[j]);
+  }
   double truncation(Index j, Index n, const SumError& error) const;
   double running(Index j, Index n) const;
 };
@@ -73,6 +75,7 @@ struct ScoreRow {
   Lanes slope_error;
   Lanes drift;             // systematic error that q and k bring along, with its sign
   double inherited_worst;  // the largest error that they bring along; both 0 where they are exact
+  double capped = 0;       // largest magnitude that the softcap gave; 0 without
   ProductSums products;
 
   /// Row i of query head h; one object has rows of one spec.

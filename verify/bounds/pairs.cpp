@@ -130,7 +130,9 @@ void PairRows::fill_pair(double lse, double lse_systematic, Index j, PairRow& ro
 
   const double ends = std::abs(s) + std::abs(lse);
   const double exponent_variance = scores_.variance[j] + c2u2 * (2 * s * s + lse * lse);
-  const double exponent_systematic = a.exp_error + u * ends +
+  // Neighbouring scores have neighbouring tanhs, whose errors may be alike.
+  const double capped = spec_.softcap * std::sqrt(std::max(0.0, 1 - scores_.slope[j]));
+  const double exponent_systematic = a.exp_error + u * ends + a.tanh_relative * capped +
                                      scale * scores_.slope[j] * qk.truncation(j, head_.qk_width, qk_sum_) +
                                      u * std::abs(scores_.tangent[j]) + lse_systematic;
   const double p_variance = p * p * exponent_variance;  // before its store
@@ -161,8 +163,10 @@ void PairRows::fill_pair(double lse, double lse_systematic, Index j, PairRow& ro
   const double systematic =
       slope * (std::abs(ds) * exponent_systematic + p * dp_.truncation(j, head_.v_width, dp_sum_)) +
       std::abs(ds) * slope_error + a.flush * (1 + std::abs(x));
-  // A kernel that multiplies by the scale before it stores dS meets the subnormals earlier.
-  const double eta = a.p_half_subnormal * std::max(1.0, scale > 0 ? 1 / scale : 1.0);
+  // A kernel that multiplies by the scale before it stores dS, or by the scale over the softcap as
+  // FlashAttention does, meets the subnormals earlier.
+  const double unit = spec_.softcap > 0 ? std::min(scale, scale / spec_.softcap) : scale;
+  const double eta = a.p_half_subnormal * std::max(1.0, scale > 0 ? 1 / unit : 1.0);
   Factor& stored_ds = row.ds[j] =
       stored({ds * slope, worst, variance_with(row.p[j].variance, row.delta_variance), systematic, 0,
               variance_with(p_variance, row.delta_rest)},
@@ -170,13 +174,14 @@ void PairRows::fill_pair(double lse, double lse_systematic, Index j, PairRow& ro
   // Seldom is another number of P's format stored than predicted; then dS is that far off.
   stored_ds.rest += slope * slope * x * x * (row.p[j].rest - p_variance);
   if (!a.p_is_rounded || scale == 0) return;
-  // As computed or times the scale, from the weight as computed or as stored.
+  // As computed or times the scale, from the weight as computed or as stored; or times scale / softcap.
   const double exact = ds * slope, seen = (x - row.delta_shift) * slope;
   const double of_computed = p * seen, of_stored = rounded(p) * seen;
   stored_ds.predicted[0] = rounded(of_computed) - exact;
   stored_ds.predicted[1] = rounded(of_computed * scale) / scale - exact;
   stored_ds.predicted[2] = rounded(of_stored) - exact;
-  stored_ds.predicted[3] = rounded(of_stored * scale) / scale - exact;
+  stored_ds.predicted[3] = spec_.softcap > 0 ? rounded(of_computed * unit) / unit - exact
+                                             : rounded(of_stored * scale) / scale - exact;
 }
 
 }  // namespace attest::bounds

@@ -161,7 +161,14 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
   if (in.mask) with_inputs("in/mask ignored", [](AttentionInputs& x) { x.mask = {}; });
   if (in.bias) with_inputs("in/bias ignored", [](AttentionInputs& x) { x.bias = {}; });
   if (in.sink) with_inputs("in/sink ignored", [](AttentionInputs& x) { x.sink = {}; });
-  if (in.alibi_slopes) with_inputs("ALiBi ignored", [](AttentionInputs& x) { x.alibi_slopes = {}; });
+  if (in.alibi_slopes) {
+    with_inputs("ALiBi ignored", [](AttentionInputs& x) { x.alibi_slopes = {}; });
+    const bool by_distance = right.alibi == Alibi::distance;
+    with_spec(
+        by_distance ? "ALiBi by position: slope j, not -slope |diagonal - j| (alibi = position)"
+                    : "ALiBi by distance: -slope |diagonal - j|, not slope j (alibi = distance)",
+        [by_distance](AttentionSpec& spec) { spec.alibi = by_distance ? Alibi::position : Alibi::distance; });
+  }
   for (const NamedMisreading& misreading : misreadings(right, in)) {
     AttentionSpec seen = right;
     if (misreading.needs_no_mask) {

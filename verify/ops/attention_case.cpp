@@ -36,6 +36,8 @@ void AttentionCase::read_spec() {
   spec.empty_row = keys.choice<EmptyRow>(
       "empty_row", {{"zero", EmptyRow::zero}, {"nan", EmptyRow::nan}, {"mean_v", EmptyRow::mean_v}},
       EmptyRow::zero);
+  spec.alibi = keys.choice<Alibi>("alibi", {{"distance", Alibi::distance}, {"position", Alibi::position}},
+                                  Alibi::distance);
   lse_unit = keys.choice<double>("lse_base", {{"e", 1.0}, {"2", std::numbers::log2e}}, 1.0);
   lse_empty = keys.choice<double>("lse_empty", {{"-inf", -infinity}, {"+inf", infinity}}, -infinity);
   if (merges_heads(layout_)) {

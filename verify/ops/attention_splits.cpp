@@ -88,18 +88,22 @@ Part merged(const Merge& merge, const AttentionRow& row, std::span<const Part> p
   return all;
 }
 
-std::vector<Merge> merges(DType softmax) {
+/// stored: what the contract has the parts of o stored in.
+std::vector<Merge> merges(DType softmax, DType stored_o) {
   std::vector<Merge> all{
       {"results of split keys merged in base 2: with 2^lse in place of e^lse", {}, {}, true}};
   for (const Grid& grid : narrow_grids) {
-    const Format& format = format_of(softmax);
-    if (grid.precision < 8 || !(grid.precision < format.precision || grid.emin > format.emin)) continue;
+    const auto is_narrower = [&](DType dtype) {
+      const Format& format = format_of(dtype);
+      return grid.precision < format.precision || grid.emin > format.emin;
+    };
+    if (grid.precision < 8 || !is_narrower(softmax)) continue;
     const std::string stored =
         " of split keys stored in " + std::string(grid.name) + " before they are merged";
-    all.push_back({"o" + stored, to(grid), {}, false});
+    if (is_narrower(stored_o)) all.push_back({"o" + stored, to(grid), {}, false});
     all.push_back({"lse" + stored, {}, to(grid), false});
     all.push_back({"lse" + stored, {}, to(grid, std::numbers::log2e), false});
-    all.push_back({"o and lse" + stored, to(grid), to(grid), false});
+    if (is_narrower(stored_o)) all.push_back({"o and lse" + stored, to(grid), to(grid), false});
   }
   return all;
 }
@@ -109,7 +113,8 @@ std::vector<Merge> merges(DType softmax) {
 std::vector<DiagnosisEntry> wrong_merge(std::span<const AttentionRow> rows, const Contract& contract) {
   std::optional<DiagnosisEntry> best;
   if (rows.empty()) return {};
-  const std::vector<Merge> faults = merges(contract.softmax_dtype);
+  const std::vector<Merge> faults =
+      merges(contract.softmax_dtype, contract.split_dtype.value_or(contract.softmax_dtype));
   for (const Boundaries& cut : boundaries(rows.front().in->keys())) {
     std::vector<Fit> of_o(faults.size()), of_lse(faults.size());
     for (const AttentionRow& row : rows) {
