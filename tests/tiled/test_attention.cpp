@@ -48,8 +48,13 @@ TEST_CASE("tiled attention is within its rounding errors of ref for every shape,
            {std::pair<Index, Index>{-1, -1}, {20, -1}, {0, 5}, {-1, 3}, {130, 0}}) {
         Random random(++seed);
         const EmptyRow empty_row = std::array{EmptyRow::zero, EmptyRow::nan, EmptyRow::mean_v}[seed % 3];
-        const AttentionSpec spec{causal, random.one_in(2) ? 0.25 : -0.3, left,
-                                 right,  random.one_in(3) ? 1.5 : 0,     empty_row};
+        const AttentionSpec spec{causal,
+                                 random.one_in(2) ? 0.25 : -0.3,
+                                 left,
+                                 right,
+                                 random.one_in(3) ? 1.5 : 0,
+                                 empty_row,
+                                 seed % 2 == 0 ? Alibi::distance : Alibi::position};
         const AttentionExtras extras{random.one_in(4), random.one_in(4), random.one_in(4), random.one_in(4)};
         check_against_ref(random_problem(shape, spec, extras, random.below(shape.sk + 1), seed));
       }

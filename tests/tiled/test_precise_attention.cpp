@@ -217,8 +217,13 @@ TEST_CASE("double-double attention is within its certified error for every shape
       for (const auto& [left, right] : {std::pair<Index, Index>{-1, -1}, {20, -1}, {0, 5}}) {
         Random random(++seed);
         const EmptyRow empty_row = random.one_in(2) ? EmptyRow::zero : EmptyRow::mean_v;
-        const AttentionSpec spec{causal, random.one_in(2) ? 0.3 : -0.7, left,
-                                 right,  random.one_in(3) ? 1.3 : 0,    empty_row};
+        const AttentionSpec spec{causal,
+                                 random.one_in(2) ? 0.3 : -0.7,
+                                 left,
+                                 right,
+                                 random.one_in(3) ? 1.3 : 0,
+                                 empty_row,
+                                 seed % 2 == 0 ? Alibi::distance : Alibi::position};
         const AttentionExtras extras{random.one_in(4), random.one_in(4), random.one_in(4), random.one_in(4)};
         AttentionProblem problem = random_problem(shape, spec, extras, random.below(shape.sk + 1), seed);
         fill_all_digits(problem);
