@@ -68,7 +68,7 @@ class Device {
   bool is_faulty_block(Index h, Index i) const { return h == 0 && i / kernel_.tile == 1; }
   bool is_faulty_tile(Index h, Index i, Index n, Index count) const;
   Real stored(Real x, bool cuts_off = false) const {
-    if (wrong_.products_in_tf32) return static_cast<Real>(to_tf32(x));
+    if (wrong_.products_in_tf32) return static_cast<Real>(to_tf32(x, wrong_.tf32_cuts_off));
     return static_cast<Real>(
         round_to(x, kernel_.p_dtype, cuts_off ? Rounding::toward_zero : Rounding::to_nearest_even));
   }
@@ -144,7 +144,8 @@ std::vector<Real> Device<Real>::dense(View<const double, 3> x) const {
   for (Index h = 0; h < x.extent(0); ++h) {
     for (Index s = 0; s < x.extent(1); ++s) {
       for (Index d = 0; d < x.extent(2); ++d) {
-        values.push_back(static_cast<Real>(wrong_.products_in_tf32 ? to_tf32(x(h, s, d)) : x(h, s, d)));
+        values.push_back(static_cast<Real>(wrong_.products_in_tf32 ? to_tf32(x(h, s, d), wrong_.tf32_cuts_off)
+                                                                   : x(h, s, d)));
       }
     }
   }

@@ -86,8 +86,8 @@ Case qkv_dump(Case c, DType stored, const QkvKernel& kernel) {
   const DType element = *c.in.at("x").dtype;
   std::vector<double> x = normalised(c, n, stored, kernel);
   std::vector<double> w = weights(c, n, kernel);
-  if (kernel.is_in_tf32) std::ranges::transform(x, x.begin(), to_tf32);
-  if (kernel.is_in_tf32) std::ranges::transform(w, w.begin(), to_tf32);
+  if (kernel.is_in_tf32) std::ranges::transform(x, x.begin(), [](double value) { return to_tf32(value); });
+  if (kernel.is_in_tf32) std::ranges::transform(w, w.begin(), [](double value) { return to_tf32(value); });
   const auto bias = c.in.find("qkv_bias");
   std::vector<std::string> order = {"q", "k", "v"};
   if (kernel.exchanges_q_and_k) std::swap(order[0], order[1]);

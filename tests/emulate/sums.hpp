@@ -48,10 +48,10 @@ inline float tensor_core_sum(float c, const double* products, int count, int ext
 }
 
 /// To 11 bits, as tensor cores read float32; all its exponents.
-inline double to_tf32(double x) {
+inline double to_tf32(double x, bool cuts_off = false) {
   if (x == 0 || !std::isfinite(x)) return x;
   const double spacing = std::ldexp(1.0, std::ilogb(x) - 10);
-  return std::nearbyint(x / spacing) * spacing;
+  return (cuts_off ? std::trunc(x / spacing) : std::nearbyint(x / spacing)) * spacing;
 }
 
 /// start + sum over n < count of a(n) b(n).

@@ -135,6 +135,62 @@ TEST_CASE("a dump may say what splits of the keys store their o in") {
   }
 }
 
+TEST_CASE("kernels that keep a contract of their own pass on every distribution") {
+  struct Kept {
+    const char *key, *value;
+    DType element;
+    std::function<void(Kernel&, Setup&)> in_kernel;
+  };
+  const auto tf32 = [](bool cuts_off) {
+    return Kept{"matrix_unit", "tf32", DType::float32, [=](Kernel& k, Setup&) {
+                  k.mistakes.products_in_tf32 = true;
+                  k.mistakes.tf32_cuts_off = cuts_off;
+                }};
+  };
+  const auto split = [](DType element, const char* name, int splits) {
+    return Kept{"split_dtype", name, element, [=](Kernel& k, Setup&) {
+                  k.splits = splits;
+                  k.mistakes.split_output = element;
+                }};
+  };
+  const auto approximate = [](const char* key, DType element) {
+    return Kept{key, "", element, [=](Kernel& k, Setup& s) {
+                  const bool is_tanh = std::string_view(key) == "tanh_error";
+                  s.spec.softcap = is_tanh ? 4 : 0;
+                  k.mistakes.tanh_error = is_tanh ? 1e-3 : 0;
+                  k.mistakes.exp_error = k.mistakes.exp_error_of_backward = is_tanh ? 0 : 1e-3;
+                }};
+  };
+  for (const Kept& kept :
+       {tf32(false), tf32(true), split(DType::float16, "float16", 2), split(DType::float16, "float16", 7),
+        split(DType::bfloat16, "bfloat16", 3), approximate("exp_error", DType::float16),
+        approximate("exp_error", DType::float32), approximate("tanh_error", DType::bfloat16),
+        approximate("tanh_error", DType::float32)}) {
+    for (const Distribution distribution : all_distributions) {
+      for (const Causal causal : {Causal::none, Causal::bottom_right}) {
+        for (const Index keys : {70, 300}) {
+          Setup setup;
+          setup.element = kept.element;
+          setup.distribution = distribution;
+          setup.spec.causal = causal;
+          setup.keys = keys;
+          setup.seed = static_cast<std::uint64_t>(keys);
+          Kernel kernel = honest_kernels(kept.element)[0].kernel;
+          kept.in_kernel(kernel, setup);
+          const bool has_gradients = std::string_view(kept.key) != "split_dtype";
+          Case c = dump_of(setup, kernel, has_gradients,
+                           has_gradients ? std::vector<std::string>{"o", "lse", "dq", "dk", "dv"}
+                                         : std::vector<std::string>{"o", "lse"});
+          c.contract[kept.key] = *kept.value ? Attribute(std::string(kept.value)) : Attribute(1e-3);
+          const CaseFindings findings = judged(c);
+          INFO(kept.key << ' ' << kept.value << ", " << setup.text() << ": " << summary(findings));
+          CHECK(findings.verdict != Verdict::fail);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("a dump may say how far exp and tanh are off") {
   for (const DType element : {DType::float16, DType::bfloat16}) {
     for (const double softcap : {3.0, 30.0}) {

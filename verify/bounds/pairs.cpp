@@ -133,6 +133,7 @@ void PairRows::fill_pair(double lse, double lse_systematic, Index j, PairRow& ro
   // Neighbouring scores have neighbouring tanhs, whose errors may be alike.
   const double capped = spec_.softcap * std::sqrt(std::max(0.0, 1 - scores_.slope[j]));
   const double exponent_systematic = a.exp_error + u * ends + a.tanh_relative * capped +
+                                     exponent_variance / 2 +
                                      scale * scores_.slope[j] * qk.truncation(j, head_.qk_width, qk_sum_) +
                                      u * std::abs(scores_.tangent[j]) + lse_systematic;
   const double p_variance = p * p * exponent_variance;  // before its store
