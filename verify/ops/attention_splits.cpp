@@ -88,8 +88,8 @@ Part merged(const Merge& merge, const AttentionRow& row, std::span<const Part> p
   return all;
 }
 
-/// stored: what the contract has the parts of o stored in.
-std::vector<Merge> merges(DType softmax, DType stored_o) {
+/// of_parts: what the contract has o of split keys stored in.
+std::vector<Merge> merges(DType softmax, DType of_parts) {
   std::vector<Merge> all{
       {"results of split keys merged in base 2: with 2^lse in place of e^lse", {}, {}, true}};
   for (const Grid& grid : narrow_grids) {
@@ -100,10 +100,10 @@ std::vector<Merge> merges(DType softmax, DType stored_o) {
     if (grid.precision < 8 || !is_narrower(softmax)) continue;
     const std::string stored =
         " of split keys stored in " + std::string(grid.name) + " before they are merged";
-    if (is_narrower(stored_o)) all.push_back({"o" + stored, to(grid), {}, false});
+    if (is_narrower(of_parts)) all.push_back({"o" + stored, to(grid), {}, false});
     all.push_back({"lse" + stored, {}, to(grid), false});
     all.push_back({"lse" + stored, {}, to(grid, std::numbers::log2e), false});
-    if (is_narrower(stored_o)) all.push_back({"o and lse" + stored, to(grid), to(grid), false});
+    if (is_narrower(of_parts)) all.push_back({"o and lse" + stored, to(grid), to(grid), false});
   }
   return all;
 }
