@@ -22,6 +22,9 @@ struct NormInputs {
   View<const double, 2> x;       // [R, N]; a residual is already added
   View<const double, 1> weight;  // [N]; not given: weight + weight_offset = 1
   View<const double, 1> bias;    // [N]; not given: 0
+  // [R] each, both or neither (of RMSNorm, rstd alone): statistics that the gradients read in place of those
+  // of x, as a forward pass has stored them.
+  View<const double, 1> mean = {}, rstd = {};
 
   Index rows() const { return x.extent(0); }
   Index width() const { return x.extent(1); }

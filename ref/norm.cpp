@@ -31,6 +31,11 @@ NormStats norm_stats(const NormSpec& spec, View<const double, 1> x) {
   return {mean, 1 / std::sqrt(squares / n + spec.eps)};
 }
 
+NormStats norm_stats(const NormSpec& spec, const NormInputs& in, Index i) {
+  if (!in.rstd) return norm_stats(spec, in.x.slice(i));
+  return {spec.is_centred && in.mean ? in.mean(i) : 0, in.rstd(i)};
+}
+
 void norm_row(const NormSpec& spec, const NormInputs& in, const NormStats& stats, Index i,
               View<double, 1> y) {
   for (Index j = 0; j < in.width(); ++j) {
@@ -71,7 +76,7 @@ NormWeightGradient norm_backward_column(const NormInputs& in, View<const double,
 void norm(const NormSpec& spec, const NormInputs& in, View<const double, 2> dy, const NormOutputs& out) {
   Array<double, 1> mean({in.rows()}), rstd({in.rows()});
   for (Index i = 0; i < in.rows(); ++i) {
-    const NormStats stats = norm_stats(spec, in.x.slice(i));
+    const NormStats stats = norm_stats(spec, in, i);
     mean(i) = stats.mean;
     rstd(i) = stats.rstd;
     if (out.mean) out.mean(i) = stats.mean;

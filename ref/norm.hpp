@@ -13,6 +13,9 @@ struct NormStats {
 /// The statistics of one row x[N], N at least 1: the mean first, then the mean square of what it leaves.
 NormStats norm_stats(const NormSpec& spec, View<const double, 1> x);
 
+/// Those of row i: as given, or else computed.
+NormStats norm_stats(const NormSpec& spec, const NormInputs& in, Index i);
+
 /// y[N] of row i with these statistics, right or wrong.
 void norm_row(const NormSpec& spec, const NormInputs& in, const NormStats& stats, Index i, View<double, 1> y);
 

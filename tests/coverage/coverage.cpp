@@ -41,7 +41,7 @@ Below each table stands how much of the op's record the rows exercise: every inp
 absent; every output; every number of axes that a port offers; every value of every key of `spec` and `contract` that is
 a choice, and every other key at a value that is not its default. A key of `spec` counts in rows whose oracle would answer
 otherwise under another value. Where an op has gradients, inputs and keys count in the forward and in the backward pass
-apart. A part that no row exercises is a hole, and fails the test.
+apart, but for inputs that a forward pass writes. A part that no row exercises is a hole, and fails the test.
 
 What rows do not show: other shapes, magnitudes and combinations; the accuracy of real kernels
 ([device_kernels.md](device_kernels.md)); and what hides inside the bounds ([limits.md](limits.md)).

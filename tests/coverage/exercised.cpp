@@ -76,6 +76,11 @@ std::set<std::size_t> ranks(const Port& port) {
   return all.size() > 1 ? all : std::set<std::size_t>();
 }
 
+/// What a forward pass may write and a backward pass read: statistics.
+bool is_of_gradients_alone(const Op& op, const Port& input) {
+  return std::ranges::find(op.outputs, input.name, &Port::name) != op.outputs.end();
+}
+
 bool is_valid(const Op& op, const Case& c) {
   try {
     op.read(c);
@@ -167,7 +172,10 @@ Items promised(const Op& op) {
     add_ranks(path, port);
   }
   for (const std::string& direction : directions(op)) {
-    for (const Port& port : op.inputs) items.insert("in/" + std::string(port.name) + direction);
+    for (const Port& port : op.inputs) {
+      if (direction != ", forward" || !is_of_gradients_alone(op, port))
+        items.insert("in/" + std::string(port.name) + direction);
+    }
     for (const std::vector<SpecKey>* keys : {&op.spec, &op.contract}) {
       for (const SpecKey& key : *keys) {
         const std::string name(key.name);

@@ -31,6 +31,8 @@ struct Question {
     in.x = {x.data(), {given.size() / width, width}};
     if (const Tensor* weight = c.input("weight")) in.weight = {weight->values.data(), {width}};
     if (const Tensor* bias = c.input("bias")) in.bias = {bias->values.data(), {width}};
+    if (const Tensor* rstd = c.input("rstd")) in.rstd = {rstd->values.data(), {rstd->size()}};
+    if (const Tensor* mean = c.input("mean")) in.mean = {mean->values.data(), {mean->size()}};
   }
   Question(const Question&) = delete;
 
@@ -198,6 +200,14 @@ std::vector<Feature> features(const std::string& op, DType element) {
     add("variance in one pass", [](Case& c) { c.contract["variance"] = "one_pass"; });
     add("variance in two passes", [](Case& c) { c.contract["variance"] = "two_pass"; });
   }
+  add("gradients of given statistics", [&](Case& c) {
+    for (const char* name : {"y", "rstd", "mean"}) c.out.erase(name);
+    c.spec.erase("eps");
+    test::Random random(98);
+    c.in["rstd"] = normal(random, DType::float32, {2, 3});  // those of another x
+    for (double& r : c.in["rstd"].values) r = round_to(0.5 + std::abs(r), DType::float32);
+    if (is_centred) c.in["mean"] = normal(random, DType::float32, {2, 3});
+  });
   add("computed in float64", [](Case& c) { c.contract["compute_dtype"] = "float64"; });
   add("computed in float64, by the key's other name", [](Case& c) { c.contract["accumulate"] = "float64"; });
   return all;

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/invalid_case.hpp"
 #include "tests/faults/fault.hpp"
 #include "verify/text.hpp"
 #include "verify/verify_case.hpp"
@@ -48,6 +49,16 @@ inline std::string first_cause(const Case& c) {
   const CaseFindings findings = judged(c);
   if (findings.verdict != Verdict::fail) return "no failure: " + summary(findings);
   return findings.diagnosis.empty() ? "none" : findings.diagnosis[0].cause;
+}
+
+/// What is wrong with a case that cannot be judged.
+inline std::string message_of(const Case& c) {
+  try {
+    judged(c);
+  } catch (const InvalidCase& e) {
+    return e.what();
+  }
+  return "no complaint";
 }
 
 struct NamedKernel {

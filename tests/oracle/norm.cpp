@@ -30,10 +30,11 @@ Norm norm(const NormSpec& spec, const NormInputs& in) {
     // The mean as x_0 and the mean distance from it.
     for (Index a = 0; spec.is_centred && a < n; ++a) out.mean(i) += (Real{in.x(i, a)} - in.x(i, 0)) / n;
     if (spec.is_centred) out.mean(i) += in.x(i, 0);
-    const Real deviation = std::sqrt(spread + Real{spec.eps});
-    out.rstd(i) = 1 / deviation;
+    out.rstd(i) = 1 / std::sqrt(spread + Real{spec.eps});
+    if (in.rstd) out.rstd(i) = in.rstd(i);
+    if (in.mean) out.mean(i) = in.mean(i);
     for (Index j = 0; j < n; ++j) {
-      out.xhat(i, j) = (in.x(i, j) - out.mean(i)) / deviation;
+      out.xhat(i, j) = (in.x(i, j) - out.mean(i)) * out.rstd(i);
       out.y(i, j) = weight_of(spec, in, j) * out.xhat(i, j) + (in.bias ? Real{in.bias(j)} : Real{0});
     }
   }

@@ -269,19 +269,6 @@ TEST_CASE("what every element of a norm is measured against") {
   CHECK(output(findings, "rstd").want == Approx(1 / std::sqrt(12.5)).epsilon(1e-15));
 }
 
-namespace {
-
-std::string message_of(const Case& c) {
-  try {
-    judged(c);
-  } catch (const InvalidCase& e) {
-    return e.what();
-  }
-  return "no complaint";
-}
-
-}  // namespace
-
 TEST_CASE("malformed cases of a norm are named") {
   NormSetup setup;
   setup.has_residual = setup.has_bias = true;

@@ -62,7 +62,8 @@ void norm(const NormSpec& spec, const NormInputs& in, View<const double, 2> dy, 
 #pragma omp for schedule(dynamic, 4)
       for (Index i = first; i < last; ++i) {
         for (Index j = 0; j < width; ++j) x[j] = in.x(i, j);
-        const NormRow row = rows.row(x, noise);
+        const NormRow row =
+            in.rstd ? rows.given_row(spec.is_centred ? in.mean(i) : 0, in.rstd(i)) : rows.row(x, noise);
         if (has_columns) all[i] = row;
         if (out.mean) {
           write(out.mean, row.mean.hi, row.worst.mean, row.probable.mean, row.mean_sigma * roundings.worst.u,

@@ -104,6 +104,13 @@ NormRow NormRows::row(std::span<const double> x, SumNoise& noise) const {
   return row;
 }
 
+NormRow NormRows::given_row(double mean, double rstd) const {
+  NormRow row;
+  row.mean = mean;
+  row.rstd = rstd;
+  return row;
+}
+
 StatsError NormRows::stats_error(const NormRow& row, const Rounding& r) const {
   StatsError e;
   const double n = width_, u = r.u, mu = std::abs(row.mean.hi), v = row.variance;

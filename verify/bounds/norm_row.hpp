@@ -77,6 +77,9 @@ class NormRows {
   /// x[N] of one row. Equations (9) to (13).
   NormRow row(std::span<const double> x, SumNoise& noise) const;
 
+  /// A row whose statistics are inputs: exact ones.
+  NormRow given_row(double mean, double rstd) const;
+
   /// Error of xhat before the weight, and of xhat as it meets the weight: rounded to xhat_dtype, if the spec
   /// says so. Equations (14) and (15).
   double xhat_error(const NormRow& row, const StatsError& stats, const Rounding& rounding, double x) const;

@@ -18,6 +18,8 @@ Op layer_norm_op() {
           {"weight", "N", floating, false, "factor of the normalised x; 1 if absent"},
           {"bias", "N", floating, false, "added last; 0 if absent"},
           {"dy", "... N", floating, false, "gradient of y: asks for the gradients"},
+          {"mean", "... (1)", floating, false, "statistics that the gradients read in place of those of x"},
+          {"rstd", "... (1)", floating, false, "likewise; with mean"},
       },
       {
           {"y", "... N", floating, false, "output"},

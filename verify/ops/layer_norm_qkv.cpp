@@ -15,8 +15,6 @@
 #include "verify/recheck.hpp"
 
 namespace attest {
-namespace {}  // namespace
-
 LayerNormQkvProblem::LayerNormQkvProblem(const Case& c) : Problem(c), case_(c) {
   read_spec();
   read_shapes();

@@ -8,6 +8,7 @@
 #include "ref/norm.hpp"
 #include "verify/contract_keys.hpp"
 #include "verify/extents.hpp"
+#include "verify/text.hpp"
 
 namespace attest {
 void require_finite(const Case& c, const std::string& name) {
@@ -54,7 +55,7 @@ NormCase::NormCase(const Case& c, ContractReader& keys, bool is_centred) : spec{
 
 void NormCase::read_spec() {
   KeyReader keys(case_, "spec", case_.spec);
-  spec.eps = keys.number("eps");
+  spec.eps = has_given_statistics() ? keys.number("eps", 0) : keys.number("eps");
   spec.weight_offset = keys.number("weight_offset", 0);
   if (keys.boolean("cast_before_weight", false)) spec.xhat_dtype = case_.input("x")->dtype;
   if (case_.input("residual")) {  // else the key is not known
@@ -162,14 +163,15 @@ void NormCase::read_shapes() {
     const Tensor* tensor = path[0] == 'i' ? case_.input(name) : case_.output(name);
     if (tensor) require_shape(path, *tensor, {width_}, "the last axis of in/x");
   }
-  for (const std::string name : {"rstd", "mean"}) {
-    const Tensor* tensor = case_.output(name);
+  for (const std::string path : {"in/rstd", "in/mean", "out/rstd", "out/mean"}) {
+    const std::string name = path.substr(path.find('/') + 1);
+    const Tensor* tensor = path[0] == 'i' ? case_.input(name) : case_.output(name);
     if (!tensor) continue;
     std::vector<Index> shape = x.shape;
     shape.back() = 1;
     if (tensor->shape == shape) continue;
     if (shape.size() > 1) shape.pop_back();
-    require_shape("out/" + name, *tensor, shape, "in/x without its last axis or with 1 in its place");
+    require_shape(path, *tensor, shape, "in/x without its last axis or with 1 in its place");
   }
   const auto needs = [&](const std::string& name, const std::string& needed) {
     if (case_.output(name) && !case_.input(needed)) {
@@ -194,6 +196,29 @@ void NormCase::read_shapes() {
   if (const Tensor* weight = case_.input("weight")) in.weight = {weight->values.data(), {width_}};
   if (const Tensor* bias = case_.input("bias")) in.bias = {bias->values.data(), {width_}};
   if (const Tensor* gradient = case_.input("dy")) dy = {gradient->values.data(), {rows_, width_}};
+  if (has_given_statistics()) read_given_statistics();
+}
+
+void NormCase::read_given_statistics() {
+  const std::string given = case_.object(case_.input("rstd") ? "in/rstd" : "in/mean") + " is given, but ";
+  for (const std::string name : {"y", "sum", "mean", "rstd"}) {
+    if (case_.output(name))
+      throw InvalidCase(given + "out/" + name + " does not depend on it; gradients alone are expected");
+  }
+  if (case_.input("residual"))
+    throw InvalidCase(given + "in/residual, too; with in/x as the sum of both, no residual is expected");
+  for (const char* name : {"rstd", "mean"}) {
+    if ((spec.is_centred || name == std::string("rstd")) && !case_.input(name))
+      throw InvalidCase(given + "in/" + name + " is missing");
+  }
+  const Tensor& rstd = *case_.input("rstd");
+  for (Index i = 0; i < rows_; ++i) {
+    if (rstd.values[i] > 0 || std::isnan(rstd.values[i])) continue;
+    throw InvalidCase(case_.object("in/rstd") + " holds " + number_text(rstd.values[i], 6) + " at " +
+                      index_text(rstd, i) + "; positive values are expected");
+  }
+  in.rstd = {rstd.values.data(), {rows_}};
+  if (spec.is_centred) in.mean = {case_.input("mean")->values.data(), {rows_}};
 }
 
 // The sum of two numbers of p bits is rounded right to p bits even if it is rounded to 2p + 2 bits first
@@ -225,7 +250,7 @@ std::vector<double> NormCase::other_sum() const {
 }
 
 void NormCase::check_spread() const {
-  if (spec.eps > 0) return;
+  if (spec.eps > 0 || in.rstd) return;
   for (Index i = 0; i < rows_; ++i) {
     if (std::isfinite(ref::norm_stats(spec, in.x.slice(i)).rstd)) continue;
     throw InvalidCase(case_.object("spec") + " attribute eps is 0, but row " + std::to_string(i) +

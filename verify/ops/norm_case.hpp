@@ -38,6 +38,8 @@ class NormCase {
   void read_contract(ContractReader& keys);
   double sum_rounding() const;
   void read_shapes();
+  void read_given_statistics();
+  bool has_given_statistics() const { return case_.input("rstd") || case_.input("mean"); }
   void check_values() const;
   void add_residual();
   void check_spread() const;

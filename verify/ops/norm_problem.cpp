@@ -86,7 +86,7 @@ std::vector<Index> NormProblem::sampled_rows() const {
   Index least = 0;
   double largest_rstd = 0;
   for (Index i = 0; i < norm_.in.rows(); ++i) {
-    const double rstd = ref::norm_stats(norm_.spec, norm_.in.x.slice(i)).rstd;
+    const double rstd = ref::norm_stats(norm_.spec, norm_.in, i).rstd;
     if (rstd > largest_rstd) {
       largest_rstd = rstd;
       least = i;
@@ -103,15 +103,12 @@ std::vector<Decoy> NormProblem::sampled_answers(const Variant& variant) const {
     return std::find(outputs_.begin(), outputs_.end(), output) != outputs_.end();
   };
   const auto stats_of = [&](Index i) {
+    if (in.rstd || !variant.rstd) return ref::norm_stats(variant.spec, in, i);
     NormSpec without_eps = variant.spec;
     without_eps.eps = 0;
     ref::NormStats stats = ref::norm_stats(without_eps, in.x.slice(i));
     const double v = 1 / (stats.rstd * stats.rstd) * static_cast<double>(width) / variant.denominator;
-    if (variant.rstd) {
-      stats.rstd = variant.rstd(v, variant.spec.eps);
-    } else {
-      stats = ref::norm_stats(variant.spec, in.x.slice(i));
-    }
+    stats.rstd = variant.rstd(v, variant.spec.eps);
     return stats;
   };
 
@@ -186,7 +183,8 @@ std::vector<Decoy> NormProblem::decoys(std::span<const Expected>) const {
     change(wrong);
     add(wrong);
   };
-  if (norm_.spec.eps > 0) {
+  const bool has_own_statistics = !norm_.in.rstd;
+  if (has_own_statistics && norm_.spec.eps > 0) {
     variant("eps outside the root", [](Variant& v) {
       v.is_subtle = true;
       v.rstd = [](double square, double eps) { return 1 / (std::sqrt(square) + eps); };
@@ -194,7 +192,8 @@ std::vector<Decoy> NormProblem::decoys(std::span<const Expected>) const {
     variant("a missing eps", [](Variant& v) { v.spec.eps = 0, v.is_subtle = true; });
   }
   if (norm_.in.width() > 1) {
-    variant("a mean square over N - 1", [&](Variant& v) { v.denominator = n - 1, v.is_subtle = true; });
+    if (has_own_statistics)
+      variant("a mean square over N - 1", [&](Variant& v) { v.denominator = n - 1, v.is_subtle = true; });
     variant(norm_.spec.is_centred ? "rms_norm" : "layer_norm",
             [](Variant& v) { v.spec.is_centred = !v.spec.is_centred; });
   }

@@ -15,12 +15,14 @@ double NormStages::weight(Index j) const {
 
 double NormStages::mean_of(Index i) const {
   if (!variant_.spec.is_centred) return 0;
+  if (variant_.in.mean) return at(mean, variant_.in.mean(i));
   double sum = 0;
   for (Index j = 0; j < variant_.in.width(); ++j) sum = at(running_sum, sum + variant_.in.x(i, j));
   return at(mean, sum / static_cast<double>(variant_.in.width()));
 }
 
 double NormStages::rstd_of(Index i) const {
+  if (variant_.in.rstd) return at(rstd, variant_.in.rstd(i));
   const Index width = variant_.in.width(), summed = variant_.summed > 0 ? variant_.summed : width;
   const double mu = variant_.spec.is_centred ? at(mean_in_variance, mean_of(i)) : 0;
   double squares = static_cast<double>(variant_.padding) * mu * mu;

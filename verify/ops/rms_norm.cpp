@@ -16,6 +16,7 @@ Op rms_norm_op() {
           {"weight", "N", floating, false, "factor of the normalised x; 1 if absent"},
           {"bias", "N", floating, false, "added last; 0 if absent"},
           {"dy", "... N", floating, false, "gradient of y: asks for the gradients"},
+          {"rstd", "... (1)", floating, false, "statistics that the gradients read in place of those of x"},
       },
       {
           {"y", "... N", floating, false, "output"},

@@ -261,6 +261,15 @@ def fla():
             dict(mean=mean) if op == "layer_norm" else {}) | (dict(sum=total) if has_residual else {})
         yield dict(name=f"{op}_{label(dtype)}" + ("_residual_float32" if has_residual else ""), op=op,
                    spec=dict(eps=eps), inputs=dict(x=x, dy=dy, weight=weight, bias=bias, **given), outputs=outputs)
+    for op in ("layer_norm", "rms_norm"):  # the sum is stored in 16 bits, its statistics are those before the store
+        (x, dy, weight, bias), residual = normals(F16, *NORM_SHAPES), normals(F16, 1, (5, 260))[1]
+        _, mean, rstd, total = layer_norm_fwd(x, weight, bias, 1e-5, residual=residual, is_rms_norm=op == "rms_norm")
+        statistics = dict(rstd=rstd) | (dict(mean=mean) if op == "layer_norm" else {})
+        dx, dweight, dbias, _ = layer_norm_bwd(dy, total, weight, bias, mean=mean, rstd=rstd, x_dtype=F16,
+                                               has_residual=True, is_rms_norm=op == "rms_norm")
+        yield dict(name=f"{op}_float16_gradients_of_stored_statistics", op=op, spec={},
+                   inputs=dict(x=total, dy=dy, weight=weight, bias=bias, **statistics),
+                   outputs=dict(dx=dx, dweight=dweight, dbias=dbias))
 
 
 # Name of the distribution, cases
