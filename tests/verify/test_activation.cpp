@@ -71,7 +71,9 @@ std::vector<Function> ops() {
        {{"1 + erf", [=](float x) { return 0.5f * x * (1 + std::erf(x * root)); },
          [=](float x) { return 0.5f * (1 + std::erf(x * root)) + x * density(x); }},
         {"erfc", [=](float x) { return 0.5f * x * std::erfc(-x * root); },
-         [=](float x) { return 0.5f * std::erfc(-x * root) + x * density(x); }}}},
+         [=](float x) { return 0.5f * std::erfc(-x * root) + x * density(x); }},
+        {"erf + 1", [=](float x) { return 0.5f * x * (std::erf(x * root) + 1); },
+         [=](float x) { return x * density(x) + 0.5f * std::erf(x * root) + 0.5f; }}}},
       {"gelu",
        "tanh",
        {{"1 + tanh", [](float x) { return 0.5f * x * (1 + std::tanh(inner(x))); },
@@ -223,6 +225,19 @@ TEST_CASE("a sigmoid's gradient may be formed from the stored sigmoid") {
     }
     CHECK(worst_dx > (format_of(element).bits == 16 ? 0.6 : 0.1));
   }
+}
+
+TEST_CASE("half of a small x may be formed in the element type of x") {
+  const auto y = [](float x) {
+    const double half = round_to(0.5 * x, DType::float16);
+    return static_cast<float>(half) * (1 + std::erf(x * 0.707106781186547f));
+  };
+  const Formula formula = {"", y, ops()[0].honest[0].slope};
+  const CaseFindings findings =
+      judged(case_of(ops()[0], DType::float16, formula, points(DType::float16, 1e-4)));
+  INFO(summary(findings));
+  CHECK(findings.verdict == Verdict::pass);
+  CHECK(findings.outputs[0].worst_ratio > 0.6);
 }
 
 TEST_CASE("every other form of an activation is caught in every element type") {

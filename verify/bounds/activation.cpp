@@ -109,8 +109,9 @@ Evaluated first_order_derivative(Activation kind, double x, const Arithmetic& a,
       const Gate gate = normal_gate(x, u);
       const double density = std::exp(-x * x / 2) * std::numbers::inv_sqrtpi / std::numbers::sqrt2;
       const double term = times(size, density), value = gate.value + std::copysign(term, x);
+      const double half_erf = std::abs(gate.value - gate.rest) / 2;  // which x phi may be added to first
       return {value, gate.worst + times(std::expm1(2 * u * x * x + 4 * u) + 5 * u, size * density) +
-                         u * (gate.value + term) + a.flush * std::max(1.0, size)};
+                         u * (gate.value + half_erf + 2 * term) + a.flush * std::max(1.0, size)};
     }
     case Activation::gelu_tanh: {  // (1 + t) / 2 + x (1 - t^2) v' / 2. Equation (A7)
       const TanhGate t = tanh_gate(gelu_inner(x), u);

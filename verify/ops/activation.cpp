@@ -85,8 +85,12 @@ void ActivationProblem::fill_values(Expected& e) const {
   const bool is_gradient = e.output == "dx";
   // dy (1 - y) of a sigmoid may be stored where it is subnormal.
   const double smallest = kind_ == Activation::sigmoid ? ulp(0, stored) / 2 : 0;
+  // x / 2 may be formed in the element type of x, where it may be subnormal.
+  const bool is_halved = kind_ == Activation::gelu_erf || kind_ == Activation::gelu_tanh;
+  const double exact_half = is_halved ? std::ldexp(1.0, format_of(*x_.dtype).emin + 1) : 0;
 #pragma omp parallel for schedule(static)
   for (Index at = 0; at < x_.size(); ++at) {
+    const double size = std::abs(x_.values[at]);
     bounds::Evaluated f = is_gradient
                               ? bounds::activation_derivative(kind_, x_.values[at], arithmetic, stored)
                               : bounds::activation(kind_, x_.values[at], arithmetic);
@@ -94,6 +98,8 @@ void ActivationProblem::fill_values(Expected& e) const {
       const double g = dy->values[at];
       f = {g * f.value,
            std::abs(g) * (f.worst + 2 * arithmetic.u * std::abs(f.value)) + arithmetic.flush + smallest};
+    } else if (size < exact_half) {
+      f.worst += ulp(0, *x_.dtype) / 2 * (1 + size);
     }
     ElementBound b =
         bounds::element_bound(f.value, f.worst, f.worst, f.worst / std::sqrt(3.0), lambda, share, e.dtype);
