@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
 #include <optional>
 
 #include "verify/compare.hpp"
+#include "verify/narrow_stores.hpp"
 
 namespace attest {
 namespace {
@@ -184,6 +186,7 @@ std::vector<DiagnosisEntry> diagnose(std::span<const Expected> expected, std::sp
   for (const auto* x : likely) all.push_back(entry_of(x->first, x->second));
   if (const auto alone = one_element(expected)) all.push_back(*alone);
   all.insert(all.end(), fitted.begin(), fitted.end());
+  std::ranges::move(narrow_stores(expected), std::back_inserter(all));
   for (const Expected& e : expected)
     if (const auto truncated = truncation(e)) all.push_back(*truncated);
   // Elements that have the very value of an answer are better evidence than a fit as good.

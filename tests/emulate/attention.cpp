@@ -144,9 +144,10 @@ auto Device<Real>::merged(const std::vector<Partial>& parts, Real& lse) const ->
   for (std::size_t n = 0; n < parts.size(); ++n) {
     if (parts[n].l == 0 || part_lse[n] == lowest<Real>) continue;
     row.l += rescale(parts[n].m, row.m) * parts[n].l;
-    for (Index e = 0; e < e_; ++e) {
-      row.o[e] += share(part_lse[n], lse) * rounded(parts[n].o[e], wrong_.split_output);
-    }
+    const Real weight = wrong_.averages_splits          ? 1 / static_cast<Real>(parts.size())
+                        : wrong_.weights_splits_by_next ? share(part_lse[(n + 1) % parts.size()], lse)
+                                                        : share(part_lse[n], lse);
+    for (Index e = 0; e < e_; ++e) row.o[e] += weight * rounded(parts[n].o[e], wrong_.split_output);
   }
   return row;
 }

@@ -15,7 +15,7 @@ Real Device<Real>::delta_of(Index row, const Results& forward) const {
   for (Index e = 0; e < (wrong_.delta_columns > 0 ? wrong_.delta_columns : e_); ++e) {
     const Real seen =
         kernel_.delta_before_store ? computed_o_[read * e_ + e] : static_cast<Real>(forward.o[read * e_ + e]);
-    const Real o = rounded(seen, wrong_.delta_output);
+    const Real o = wrong_.delta_of_d_o ? d_o_[read * e_ + e] : rounded(seen, wrong_.delta_output);
     delta = rounded(delta + d_o_[read * e_ + e] * o, wrong_.delta);
   }
   return delta;
@@ -57,7 +57,7 @@ void Device<Real>::add_dq(Index h, const std::vector<Real>& ds, Results& out) co
           // Split keys: every tile adds its share to memory.
           const Real share = add_products(
               adder, is_in_memory ? Real{0} : sum, std::min(kernel_.tile, keys_ - first),
-              [&](Index j) { return row[j]; }, [&](Index j) { return k[j * d_]; });
+              [&](Index j) { return row[j]; }, [&](Index j) { return backward_k(k[j * d_]); });
           sum = is_in_memory ? rounded(sum + share, wrong_.dq_in_memory) : share;
         }
       }

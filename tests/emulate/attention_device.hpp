@@ -105,6 +105,11 @@ class Device {
   Real score(Index h, Index i, Index j, Index from) const;
   Real score(Index h, Index i, Index j) const { return score(h, i, j, j); }
   Real raw_score(Index h, Index i, Index from) const;
+  Real backward_k(Real k) const {
+    if (wrong_.scaled_k == DType::float64) return k;
+    const Real factor = static_cast<Real>(static_cast<double>(scale_) * std::numbers::log2e);
+    return rounded(k * factor, wrong_.scaled_k) / factor;
+  }
   Real scaled(Index h, Real raw) const {
     const Real factor = static_cast<Real>(h == in_.q_heads() - 1 ? wrong_.scale_factor_of_last_head : 1.0);
     return scale_is_fused_ ? raw * factor : raw * scale_ * factor;
@@ -171,7 +176,8 @@ Real Device<Real>::raw_score(Index h, Index i, Index from) const {
   const Real* q = &q_[(h * queries_ + i) * d_];
   const Real* k = &k_[(kv_head(h) * keys_ + from) * d_];
   const auto sum = [&](auto factor) {
-    return add_products(kernel_.qk, Real{0}, d_, factor, [&](Index n) { return k[n]; });
+    return add_products(kernel_.qk, Real{0}, d_, factor,
+                        [&](Index n) { return is_backward_ ? backward_k(k[n]) : k[n]; });
   };
   if (wrong_.scaled_q == DType::float64)
     return rounded(sum([&](Index n) { return q[n]; }), wrong_.raw_scores);

@@ -56,15 +56,17 @@ struct Mistakes {
   DType tile_sum = DType::float64, output_sum = DType::float64;  // of one tile; running, after every tile
   DType split_output = DType::float64, split_lse = DType::float64;
   bool drops_split = false, merges_in_base_2 = false;
+  bool averages_splits = false, weights_splits_by_next = false;
 
   // Backward
-  bool drops_delta = false;
+  bool drops_delta = false, delta_of_d_o = false;
   DType delta = DType::float64, delta_output = DType::float64;  // its running sum; o that it is made of
   Index delta_row_shift = 0, delta_rows = 0,
         delta_columns = 0;  // rows that have one, columns it sums; 0: all
   double lse_factor = 1, exp_error_of_backward = 0;
-  bool reads_maximum = false;    // in place of lse
-  bool skips_last_rows = false;  // of dk and dv, in blocks of 32
+  DType scaled_k = DType::float64;  // k times the scale and log2(e)
+  bool reads_maximum = false;       // in place of lse
+  bool skips_last_rows = false;     // of dk and dv, in blocks of 32
   DType lse = DType::float64, p_of_dv = DType::float64, ds = DType::float64;
   bool ds_is_cut_off = false, p_of_dv_is_cut_off = false;
   DType dp_sum = DType::float64, dq_sum = DType::float64, dkv_sum = DType::float64;

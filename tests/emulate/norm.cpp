@@ -164,7 +164,7 @@ void Device<Real>::forward(Index i, Real mean, Real rstd, DType stored, double* 
     z = kernel_.folds_weight && !casts ? (x - mean) * (rstd * w_[j]) : z * w_[j];
     if (kernel_.stores_product && casts) z = rounded(z, setup_.element);
     if (!bias_.empty() && !(wrong_.no_bias_in_a_row && i == rows_ / 2)) z += bias_[j];
-    y[j] = round_to(z, stored);
+    y[j] = round_to(rounded(z, wrong_.output_dtype), stored);
   }
 }
 

@@ -70,6 +70,7 @@ struct NormKernel {
     bool rstd_in_bfloat16 = false;
     bool casts = false, does_not_cast = false;  // whatever is asked for
     bool offset_twice = false, no_offset = false, offset_in_element = false, no_weight = false;
+    DType output_dtype = DType::float64;  // of y before its store
     bool no_bias_in_a_row = false, is_other_op = false, no_residual = false, other_rounding_of_sum = false;
     bool no_mean_of_gx = false, no_mean_of_g = false, no_weight_in_means = false;
     DType dweight_dtype = DType::float64;  // of the running sum

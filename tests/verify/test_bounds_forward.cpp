@@ -223,6 +223,9 @@ TEST_CASE("a planted fault that has a name is named first", "[sweep]") {
         std::pair{"one stale row of k", "the row of K that key "},
         std::pair{"tile of v shifted by a row", "keys 32..63 take the rows of V of the key after"},
         std::pair{"splits merged in base 2", "results of split keys merged in base 2"},
+        std::pair{"mean of splits", "results of split keys merged with equal weights"},
+        std::pair{"splits weighted by the next",
+                  "results of split keys merged with the lse of the next split"},
         std::pair{"split lse in bfloat16", "lse of split keys stored in bfloat16"},
         std::pair{"o has a stale row", "rows of o hold the results of those 1 row before"}}) {
     const Case broken =

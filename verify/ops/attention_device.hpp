@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "verify/grid.hpp"
 #include "verify/ops/attention_explanations.hpp"
-#include "verify/ops/grid.hpp"
 
 namespace attest {
 

@@ -34,9 +34,6 @@ std::vector<DiagnosisEntry> wrong_reach_of_gradients(const AttentionCase& attent
 /// Pages of keys that are read in place of others.
 std::vector<DiagnosisEntry> wrong_pages(std::span<const AttentionRow> rows);
 
-/// Failed outputs of which all numbers are numbers of a format narrower than their own.
-std::vector<DiagnosisEntry> narrow_stores(std::span<const Expected> expected);
-
 /// Keys that are missing, counted more than once or weighted wrongly, and rows of K or V that are not those
 /// of their key.
 std::vector<DiagnosisEntry> wrong_keys(std::span<const AttentionRow> rows);

@@ -39,9 +39,9 @@ class ReadByMistake {
       return *std::ranges::max_element(s);
     });
   }
-  Vectors row_before(Vectors from) {
-    return kept(vectors_, "before", from,
-                [&](Index h, Index i, Index e) { return from(h, shifted(i, -1, from.extent(1)), e); });
+  Vectors of_row(Vectors from, Index shift) {
+    return kept(vectors_, shift > 0 ? "after" : "before", from,
+                [&](Index h, Index i, Index e) { return from(h, shifted(i, shift, from.extent(1)), e); });
   }
   Vectors of_next_head(Vectors from) {
     return kept(vectors_, "head", from,
@@ -199,10 +199,12 @@ std::vector<Decoy> AttentionProblem::gradient_alternatives(std::span<const Expec
   with_gradients("a natural lse read as of base 2, backward", [&](AttentionInputs&, ref::AttentionSaved& x) {
     x.lse = kept.scaled(x.lse, std::numbers::ln2);
   });
-  with_gradients("in/do of another row: the one before",
-                 [&](AttentionInputs&, ref::AttentionSaved& x) { x.d_o = kept.row_before(x.d_o); });
+  with_gradients("delta = rowsum(do do), not rowsum(do o)",
+                 [&](AttentionInputs&, ref::AttentionSaved& x) { x.o = x.d_o; });
   for (const Index shift : {-1, 1}) {
     const std::string row = std::string("another row: the one ") + (shift < 0 ? "before" : "after");
+    with_gradients("in/do of " + row,
+                   [&](AttentionInputs&, ref::AttentionSaved& x) { x.d_o = kept.of_row(x.d_o, shift); });
     with_gradients("lse of " + row + ", backward",
                    [&](AttentionInputs&, ref::AttentionSaved& x) { x.lse = kept.of_row(x.lse, shift); });
     with_gradients("delta of " + row,

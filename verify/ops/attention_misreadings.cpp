@@ -10,7 +10,7 @@
 
 #include "core/array.hpp"
 #include "core/dtype.hpp"
-#include "verify/ops/grid.hpp"
+#include "verify/grid.hpp"
 
 namespace attest {
 namespace {

@@ -6,8 +6,8 @@
 #include <optional>
 #include <set>
 
+#include "verify/grid.hpp"
 #include "verify/ops/attention_explanations.hpp"
-#include "verify/ops/grid.hpp"
 #include "verify/ops/weighted_sums.hpp"
 
 namespace attest {
@@ -16,11 +16,14 @@ namespace {
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double least_explained = 0.7;  // many ways to split are tried
 
+/// What a worker's result is weighted with: e^lse, if it is right.
+enum class Weight { natural, base_2, natural_of_base_2, equal, of_next };
+
 /// What happens to the o and the lse of a worker before they are merged; nothing where no function is given.
 struct Merge {
   std::string fault;
   Round o, lse;
-  bool is_of_base_2 = false;  // 2^lse in place of e^lse
+  Weight weight = Weight::natural;
 };
 
 struct Part {
@@ -36,7 +39,7 @@ std::set<Boundaries> boundaries(Index keys) {
   std::set<Boundaries> all;
   for (const Index tile : {1, 16, 32, 64, 128, 256}) {
     const Index tiles = (keys + tile - 1) / tile;
-    for (const Index workers : {2, 3, 4, 6, 8, 16}) {
+    for (const Index workers : {2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 32}) {
       if (workers > tiles) continue;
       Boundaries spread, packed;
       const Index each = (tiles + workers - 1) / workers;
@@ -71,27 +74,38 @@ std::vector<Part> parts_of(const AttentionRow& row, const Boundaries& boundaries
 
 /// o and lse of the row. A sink joins the row sum when all is merged.
 Part merged(const Merge& merge, const AttentionRow& row, std::span<const Part> parts) {
-  Part all{std::vector<double>(row.in->v_width()), -infinity};
+  using enum Weight;
+  const bool is_of_base_2 = merge.weight == base_2;
+  const auto power = [&](double x) { return is_of_base_2 ? std::exp2(x) : std::exp(x); };
+  const auto exponent = [&](std::size_t n) {
+    if (merge.weight == equal) return 0.0;
+    const double lse = parts[merge.weight == of_next ? (n + 1) % parts.size() : n].lse;
+    return (merge.lse ? merge.lse(lse) : lse) * (merge.weight == natural_of_base_2 ? std::numbers::log2e : 1);
+  };
+  Part all{std::vector<double>(row.in->v_width()), row.lse};
   double highest = row.in->sink ? row.in->sink(row.h) : -infinity, total = 0;
-  const auto lse_of = [&](const Part& part) { return merge.lse ? merge.lse(part.lse) : part.lse; };
-  const auto power = [&](double x) { return merge.is_of_base_2 ? std::exp2(x) : std::exp(x); };
-  for (const Part& part : parts) highest = std::max(highest, lse_of(part));
+  for (std::size_t n = 0; n < parts.size(); ++n) highest = std::max(highest, exponent(n));
   if (row.in->sink) total = power(row.in->sink(row.h) - highest);
-  for (const Part& part : parts) {
-    const double weight = power(lse_of(part) - highest);
+  for (std::size_t n = 0; n < parts.size(); ++n) {
+    const double weight = power(exponent(n) - highest);
     total += weight;
     for (std::size_t e = 0; e < all.o.size(); ++e)
-      all.o[e] += weight * (merge.o ? merge.o(part.o[e]) : part.o[e]);
+      all.o[e] += weight * (merge.o ? merge.o(parts[n].o[e]) : parts[n].o[e]);
   }
   for (double& x : all.o) x /= total;
-  all.lse = highest + (merge.is_of_base_2 ? std::log2(total) : std::log(total));
+  // Wrong weights of o do not make lse wrong.
+  if (is_of_base_2 || merge.weight == natural)
+    all.lse = highest + (is_of_base_2 ? std::log2(total) : std::log(total));
   return all;
 }
 
 /// of_parts: what the contract has o of split keys stored in.
 std::vector<Merge> merges(DType softmax, DType of_parts) {
-  std::vector<Merge> all{
-      {"results of split keys merged in base 2: with 2^lse in place of e^lse", {}, {}, true}};
+  const std::string merged = "results of split keys merged ";
+  std::vector<Merge> all{{merged + "in base 2: with 2^lse in place of e^lse", {}, {}, Weight::base_2},
+                         {merged + "with e^lse of an lse in base 2", {}, {}, Weight::natural_of_base_2},
+                         {merged + "with equal weights: their mean, without lse", {}, {}, Weight::equal},
+                         {merged + "with the lse of the next split", {}, {}, Weight::of_next}};
   for (const Grid& grid : narrow_grids) {
     const auto is_narrower = [&](DType dtype) {
       const Format& format = format_of(dtype);
@@ -100,10 +114,10 @@ std::vector<Merge> merges(DType softmax, DType of_parts) {
     if (grid.precision < 8 || !is_narrower(softmax)) continue;
     const std::string stored =
         " of split keys stored in " + std::string(grid.name) + " before they are merged";
-    if (is_narrower(of_parts)) all.push_back({"o" + stored, to(grid), {}, false});
-    all.push_back({"lse" + stored, {}, to(grid), false});
-    all.push_back({"lse" + stored, {}, to(grid, std::numbers::log2e), false});
-    if (is_narrower(of_parts)) all.push_back({"o and lse" + stored, to(grid), to(grid), false});
+    if (is_narrower(of_parts)) all.push_back({"o" + stored, to(grid), {}});
+    all.push_back({"lse" + stored, {}, to(grid)});
+    all.push_back({"lse" + stored, {}, to(grid, std::numbers::log2e)});
+    if (is_narrower(of_parts)) all.push_back({"o and lse" + stored, to(grid), to(grid)});
   }
   return all;
 }

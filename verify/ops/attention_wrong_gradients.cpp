@@ -8,7 +8,7 @@
 
 #include "verify/ops/attention_explanations.hpp"
 #include "verify/ops/attention_gradient_sums.hpp"
-#include "verify/ops/grid.hpp"
+#include "verify/grid.hpp"
 
 namespace attest {
 namespace {

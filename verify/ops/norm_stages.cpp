@@ -47,7 +47,7 @@ void NormStages::row(Index i, const Statistics& s, View<double, 1> y, View<doubl
   for (Index j = 0; j < width; ++j) {
     double h = at(xhat, (in.x(i, j) - mu) * factor_of_y);
     if (variant_.spec.xhat_dtype) h = round_to(h, *variant_.spec.xhat_dtype);
-    y(j) = at(product, weight(j) * h) + (in.bias ? in.bias(j) : 0);
+    y(j) = at(NormStage::y, at(product, weight(j) * h) + (in.bias ? in.bias(j) : 0));
   }
   if (!dx) return;
   double sum_gx = 0, sum_g = 0;

@@ -28,6 +28,7 @@ enum class NormStage {
   xhat,  // where y is formed
   xhat_in_dweight,
   product,  // weight xhat, before the bias
+  y,
   g,        // dy weight
   mean_gx,  // of g xhat
   mean_g,

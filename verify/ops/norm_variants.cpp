@@ -140,6 +140,10 @@ class Variants {
     if (!right_.spec.xhat_dtype) named.push_back({"the normalised x, before the weight,", {xhat}});
     if (right_.in.bias) named.push_back({"the product with the weight, before the bias,", {product}});
     if (right_.spec.weight_offset != 0) named.push_back({"weight + offset", {NormStage::weight}});
+    for (const DType narrow : narrow_formats(compute_)) {
+      add("y stored in " + std::string(format_of(narrow).name) + " on the way").change =
+          [narrow](NormStage stage, double x) { return stage == y ? round_to(x, narrow) : x; };
+    }
     for (const auto& list : {narrow_missteps(named, compute_), narrow_throughout<NormStage>(compute_)})
       for (const auto& misstep : list) add(misstep.name).change = misstep.change;
   }

@@ -1,23 +1,17 @@
 // Outputs that were stored in a narrower format on the way: every number of theirs tells.
+#include "verify/narrow_stores.hpp"
+
 #include <algorithm>
 #include <cmath>
 
 #include "verify/compare.hpp"
-#include "verify/ops/attention_explanations.hpp"
-#include "verify/ops/grid.hpp"
+#include "verify/grid.hpp"
 
 namespace attest {
 namespace {
 
 /// Fewer numbers may be such numbers by chance.
 constexpr Index fewest = 32;
-
-bool has_wrong_element(const Expected& e) {
-  for (Index at = 0; at < e.dumped->size(); ++at) {
-    if (!within_bound(e, at, e.dumped->values[at])) return true;
-  }
-  return false;
-}
 
 /// Finite ones that are not 0; none if one of them is not on the grid, or further off than one rounding to
 /// it.
@@ -37,7 +31,7 @@ Index numbers_on(const Grid& grid, const Expected& e) {
 std::vector<DiagnosisEntry> narrow_stores(std::span<const Expected> expected) {
   std::vector<DiagnosisEntry> all;
   for (const Expected& e : expected) {
-    if (e.output == "m" || !has_wrong_element(e)) continue;  // m is one of the scores, and no better
+    if (e.output == "m" || !has_wrong_elements(e)) continue;  // m is one of the scores, and no better
     const Format& own = format_of(e.dtype);
     std::string coarsest;
     Index count = 0;
