@@ -40,6 +40,10 @@ struct Contract {
                                         // it between operations
   StoredWeights weights{};
   std::optional<DType> split_dtype{};  // kernels that split the keys: o of a split is stored in it
+  // q is multiplied by q_factor in float32 and stored in its element type before the forward pass multiplies
+  // it with k, and so is k by backward_k_factor before the backward pass; the rest of the scale meets the
+  // scores.
+  std::optional<double> q_factor{}, backward_k_factor{};
   // Relative errors of the device's exp, in base e or 2, and tanh; without them 2 ulp of softmax_dtype
   std::optional<double> exp_error{}, tanh_error{};
 };

@@ -33,7 +33,10 @@ Contract attention_keys(KeyReader& keys, DType operands, MatrixUnit unit) {
   contract.p_dtype = read_dtype(keys, "p_dtype", operands);
   contract.softmax_dtype = read_dtype(keys, "softmax_dtype", wide);
   contract.qk = accumulator(read_dtype(keys, "qk_accumulate", wide), operands, unit);
-  contract.pv = accumulator(read_dtype(keys, "pv_accumulate", wide), operands, unit);
+  // Weights that are kept in float32 reach a tensor core as tf32 only.
+  const bool are_converted = unit == MatrixUnit::tf32 && contract.p_dtype == DType::float32;
+  contract.pv =
+      accumulator(read_dtype(keys, "pv_accumulate", wide), are_converted ? contract.p_dtype : operands, unit);
   contract.row_sum_takes_stored_weights =
       keys.choice<bool>("row_sum", {{"computed", false}, {"stored", true}}, false);
   contract.weights = keys.choice<StoredWeights>("weights",
@@ -79,6 +82,37 @@ std::string precisions_text(const Contract& contract) {
               : "");
 }
 
+/// Those of every op with an attention in it.
+std::vector<SpecKey> shared_contract_keys() {
+  return {
+      {"p_dtype", "element type", "that of in/q", "the weights, and dS, as operands of the second product",
+       "float8_e5m2"},
+      {"qk_accumulate", "element type", wide_fallback, "sums of q.k and of do.v", "bfloat16"},
+      {"pv_accumulate", "element type", wide_fallback, "sums of the products with the weights and with dS",
+       "bfloat16"},
+      {"softmax_dtype", "element type", wide_fallback, "scores, exponentials, row sums, rescaling",
+       "bfloat16"},
+      {"scores_dtype", "element type", "softmax_dtype",
+       "kernels that are not fused: q.k, scores, do.v and dS as they are stored between operations",
+       "bfloat16"},
+      {"matrix_unit", "none, hopper, ampere, volta, tf32", "ampere",
+       "how products of 16 and 8 bits are added up in float32; none: as elsewhere, every addition is "
+       "rounded; tf32: as ampere, and operands in float32, weights among them, are converted to tf32",
+       "tf32"},
+      {"row_sum", "computed, stored", "computed",
+       "the weights that the row sum adds: before or after p_dtype", "stored"},
+      {"weights", "any, normalised, relative, relative_256, relative_448", "any",
+       "how the forward pass stores weights: divided by the row sum, or relative to the running maximum, "
+       "perhaps times 256 or 448"},
+      {"split_dtype", "element type", "softmax_dtype",
+       "kernels that split the keys: o of each split as it is stored before they are merged", "bfloat16"},
+      {"exp_error", "number", "2 ulp of softmax_dtype",
+       "relative error of the device's exp or exp2, where it is a table or a polynomial", "0.01"},
+      {"tanh_error", "number", "2 ulp of softmax_dtype",
+       "the same of tanh, for softcap: 2^-11 is what NVIDIA promises for tanh.approx.f32", "0.01"},
+  };
+}
+
 }  // namespace
 
 DType read_dtype(KeyReader& keys, const std::string& key, DType fallback) {
@@ -110,43 +144,30 @@ Accumulator accumulator(DType sum, DType operands, MatrixUnit unit) {
 }
 
 Contract read_contract(ContractReader& keys, DType operands) {
-  const Contract contract = attention_keys(keys, operands, read_matrix_unit(keys));
+  Contract contract = attention_keys(keys, operands, read_matrix_unit(keys));
+  contract.q_factor = keys.factor("q_factor");
+  contract.backward_k_factor = keys.factor("backward_k_factor");
   keys.finish();
   return contract;
 }
 
 std::vector<SpecKey> attention_contract_keys() {
-  return {
-      {"p_dtype", "element type", "that of in/q", "the weights, and dS, as operands of the second product",
-       "float8_e5m2"},
-      {"qk_accumulate", "element type", wide_fallback, "sums of q.k and of do.v", "bfloat16"},
-      {"pv_accumulate", "element type", wide_fallback, "sums of the products with the weights and with dS",
-       "bfloat16"},
-      {"softmax_dtype", "element type", wide_fallback, "scores, exponentials, row sums, rescaling",
-       "bfloat16"},
-      {"scores_dtype", "element type", "softmax_dtype",
-       "kernels that are not fused: q.k, scores, do.v and dS as they are stored between operations",
-       "bfloat16"},
-      {"matrix_unit", "none, hopper, ampere, volta, tf32", "ampere",
-       "how products of 16 and 8 bits are added up in float32; none: as elsewhere, every addition is "
-       "rounded; tf32: as ampere, and operands in float32 are converted to tf32",
-       "tf32"},
-      {"row_sum", "computed, stored", "computed",
-       "the weights that the row sum adds: before or after p_dtype", "stored"},
-      {"weights", "any, normalised, relative, relative_256, relative_448", "any",
-       "how the forward pass stores weights: divided by the row sum, or relative to the running maximum, "
-       "perhaps times 256 or 448"},
-      {"split_dtype", "element type", "softmax_dtype",
-       "kernels that split the keys: o of each split as it is stored before they are merged", "bfloat16"},
-      {"exp_error", "number", "2 ulp of softmax_dtype",
-       "relative error of the device's exp or exp2, where it is a table or a polynomial", "0.01"},
-      {"tanh_error", "number", "2 ulp of softmax_dtype",
-       "the same of tanh, for softcap: 2^-11 is what NVIDIA promises for tanh.approx.f32", "0.01"},
-  };
+  std::vector<SpecKey> keys = shared_contract_keys();
+  keys.push_back(
+      {"q_factor", "number", "-",
+       "the forward pass multiplies q by this number, in float32, and stores it in its element type "
+       "before the first product: float32(scale) float32(log2(e)), say",
+       "0.18"});
+  keys.push_back({"backward_k_factor", "number", "-", "the same of k in the backward pass", "0.18"});
+  return keys;
 }
 
 std::string contract_text(const Contract& contract, const ContractReader& keys) {
-  return precisions_text(contract) + keys.origin();
+  const auto factor_text = [](const char* operand, const std::optional<double>& factor) {
+    return factor ? std::string(", ") + operand + " times " + number_text(*factor, 6) + " stored first" : "";
+  };
+  return precisions_text(contract) + factor_text("q", contract.q_factor) +
+         factor_text("backward: k", contract.backward_k_factor) + keys.origin();
 }
 
 MultiheadContract read_multihead_contract(ContractReader& keys, DType x, DType in_weight, DType out_weight) {
@@ -163,7 +184,7 @@ MultiheadContract read_multihead_contract(ContractReader& keys, DType x, DType i
 }
 
 std::vector<SpecKey> multihead_contract_keys() {
-  std::vector<SpecKey> keys = attention_contract_keys();
+  std::vector<SpecKey> keys = shared_contract_keys();
   keys.front().fallback = "intermediate_dtype";
   const SpecKey own[] = {
       {"intermediate_dtype", "element type", "that of in/x or in/query",

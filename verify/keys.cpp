@@ -58,6 +58,14 @@ std::optional<double> KeyReader::relative_error(const std::string& key) {
                     "; a number above 0 and below 1 is expected");
 }
 
+std::optional<double> KeyReader::factor(const std::string& key) {
+  known_.insert(key);
+  if (!find(key)) return {};
+  const double value = number(key);
+  if (value != 0) return value;
+  throw InvalidCase(object(key) + " is 0; a number that is not 0 is expected");
+}
+
 Index KeyReader::integer(const std::string& key, Index fallback) {
   known_.insert(key);
   if (!has(key)) return fallback;

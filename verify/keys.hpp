@@ -29,6 +29,8 @@ class KeyReader {
   double number(const std::string& key, double fallback);
   /// A number above 0 and below 1, or nothing.
   std::optional<double> relative_error(const std::string& key);
+  /// A number that is not 0, or nothing.
+  std::optional<double> factor(const std::string& key);
   Index integer(const std::string& key, Index fallback);
   bool boolean(const std::string& key, bool fallback);
   std::string text(const std::string& key);

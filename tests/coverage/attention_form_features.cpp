@@ -132,6 +132,8 @@ void AttentionFeatures::add_types() {
   declared("row sum of stored weights", "row_sum", "stored");
   declared("o of splits stored in bfloat16", "split_dtype", "bfloat16");
   declared("exp within 1e-4", "exp_error", 1e-4);
+  declared("half of q stored before the first product", "q_factor", 0.5);  // exactly
+  declared("half of k stored before the backward pass", "backward_k_factor", 0.5);
   declared("weights normalised", "weights", "normalised");
   declared("weights relative to the maximum", "weights", "relative");
   declared("weights relative to the maximum, times 256", "weights", "relative_256");

@@ -266,6 +266,13 @@ TEST_CASE("a matrix unit says how products of narrow operands are added up") {
   CHECK(block(tf32, DType::float16) == 8);
   CHECK(accumulator(DType::float32, DType::float32, tf32).takes_tf32);
   CHECK_FALSE(accumulator(DType::float64, DType::float32, tf32).takes_tf32);
+  // Weights kept in float32 are converted, whatever q has.
+  for (const char* p : {"float32", "float16"}) {
+    Case c;
+    c.contract = {{"matrix_unit", std::string("tf32")}, {"p_dtype", std::string(p)}};
+    ContractReader keys(c);
+    CHECK(read_contract(keys, DType::float16).pv.takes_tf32 == (p == std::string("float32")));
+  }
 }
 
 TEST_CASE("bounds follow the matrix unit that a dump names") {

@@ -71,7 +71,9 @@ bounds::BackwardInputs SavedForBackward::for_bounds() const {
 }
 
 AttentionProblem::AttentionProblem(const Case& c)
-    : Problem(c), case_(c), attention_(c), contract_(read_contract(contract_keys_, *c.in.at("q").dtype)) {}
+    : Problem(c), case_(c), attention_(c), contract_(read_contract(contract_keys_, *c.in.at("q").dtype)) {
+  attention_.scale_operands(contract_);
+}
 
 std::string AttentionProblem::contract() const {
   return contract_text(contract_, contract_keys_);
@@ -225,7 +227,7 @@ void AttentionProblem::expect_gradients(std::vector<Expected>& all, const Progre
     if (dbias) out.dbias = bias_totals.views<3>([&](double* data) { return attention_.like_bias(data, s); });
     if (dsink)
       out.dsink = sink_totals.views<1>([&](double* data) { return View<double, 1>{data, {s.in.q_heads()}}; });
-    bounds::attention_backward(attention_.spec, s.in, saved_[n].for_bounds(), contract_, out);
+    bounds::attention_backward(attention_.spec, s.in_backward, saved_[n].for_bounds(), contract_, out);
     queries += s.queries;
     keys = std::max(keys, s.in.keys());
     score_count += s.in.q_heads() * s.queries * s.in.keys();

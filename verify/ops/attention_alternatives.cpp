@@ -97,8 +97,9 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
 
   const std::vector<Sequence>& entries = attention_.sequences;
   const auto number_of = [&entries](const AttentionInputs& x) {
-    const auto own =
-        std::ranges::find(entries, x.q.data_handle(), [](const Sequence& s) { return s.in.q.data_handle(); });
+    const auto own = std::ranges::find_if(entries, [&x](const Sequence& s) {
+      return x.q.data_handle() == s.in.q.data_handle() || x.q.data_handle() == s.in_backward.q.data_handle();
+    });
     return own - entries.begin();
   };
   if (case_.input("kv_lengths") && !in.mask && !in.bias && case_.key.empty() && in.past == 0) {
@@ -128,16 +129,13 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
   if (case_.input("cu_seqlens_k") && attention_.sequences.size() > 1) {
     AttentionSpec joined = right;
     if (right.causal != Causal::none) joined.causal = Causal::top_left;
-    take(sampled_answers(
-        "packed sequences not kept apart: keys of the others take weight", joined, [&](AttentionInputs& x) {
-          const auto own = std::ranges::find_if(attention_.sequences, [&](const Sequence& s) {
-            return s.in.k.data_handle() == x.k.data_handle();
-          });
-          const Sequence& last = attention_.sequences.back();
-          x.past = own->first_k + diagonal(right, x, 0);
-          x.k = keys_from(x.k, -own->first_k, last.first_k + last.keys);
-          x.v = keys_from(x.v, -own->first_k, last.first_k + last.keys);
-        }));
+    take(sampled_answers("packed sequences not kept apart: keys of the others take weight", joined,
+                         [&](AttentionInputs& x) {
+                           const Index first = entries[number_of(x)].first_k;
+                           x.past = first + diagonal(right, x, 0);
+                           x.k = keys_from(x.k, -first, entries.back().first_k + entries.back().keys);
+                           x.v = keys_from(x.v, -first, entries.back().first_k + entries.back().keys);
+                         }));
   }
   if (case_.input("cu_seqlens_k") && !in.mask && !in.bias && case_.key.empty()) {
     const auto read = [](AttentionInputs& x, Index first, Index keys) {

@@ -239,7 +239,7 @@ void AttentionCase::read_sequences() {
 
 /// keys: of the past and new ones together; for packed sequences there is no past.
 Sequence AttentionCase::sequence(Index b, Index first_q, Index queries, Index first_k, Index keys) {
-  Sequence s{b, first_q, queries, first_k, std::max(keys - past_, Index{0}), {}};
+  Sequence s{b, first_q, queries, first_k, std::max(keys - past_, Index{0}), {}, {}};
   const auto data = [&](const char* name) { return case_.input(name)->values.data(); };
   if (!case_.key.empty()) {
     s.keys = std::ranges::lower_bound(case_.key, keys) - case_.key.begin();
@@ -280,6 +280,7 @@ Sequence AttentionCase::sequence(Index b, Index first_q, Index queries, Index fi
     const Index offset = entry * sizes_q_.h;
     s.in.alibi_slopes = {slopes->values.data() + offset, {sizes_q_.h}};
   }
+  s.in_backward = s.in;
   return s;
 }
 

@@ -7,6 +7,7 @@
 
 #include "core/array.hpp"
 #include "core/attention.hpp"
+#include "core/contract.hpp"
 #include "verify/case.hpp"
 #include "verify/extents.hpp"
 #include "verify/keys.hpp"
@@ -20,12 +21,21 @@ struct Sequence {
   Index first_q, queries;  // where its rows begin in the tensors, and how many there are
   Index first_k, keys;     // the same for the new keys, without the past
   AttentionInputs in;
+  AttentionInputs in_backward;  // what the backward pass reads
 };
 
 class AttentionCase {
  public:
   /// Throws InvalidCase where spec, shapes or values do not fit together. The case must outlive this object.
   explicit AttentionCase(const Case& c);
+
+  /// Replaces q by what the forward pass reads in its place, and k by what the backward pass does, if the
+  /// contract has a factor for it. Throws InvalidCase where that overflows, and for contracts in float64.
+  void scale_operands(const Contract& contract);
+  /// in/q or in/k times the factor as a kernel stores it in its element type, divided by the factor again:
+  /// what it reads where the whole scale is still to come.
+  std::vector<double> scaled(const std::string& name, double factor) const;
+  bool has_past() const { return past_ > 0; }
 
   AttentionSpec spec;
   double lse_unit;   // 1 for natural logarithms, log2(e) for base 2
@@ -113,6 +123,7 @@ class AttentionCase {
   Index past_ = 0;
   std::vector<Array<double, 3>> joined_k_,
       joined_v_;  // past and new keys, one after another, per batch entry
+  std::vector<std::vector<double>> scaled_;
 };
 
 }  // namespace attest

@@ -35,7 +35,7 @@ class Misfits {
       : attention_(attention), grid_(contract.p_dtype), dq_(dq) {}
 
   void add(const Sequence& s, const SavedForBackward& saved, Index h, Index i, double shift_before) {
-    const AttentionInputs& in = s.in;
+    const AttentionInputs& in = s.in_backward;
     const double scale = attention_.spec.scale, size = std::abs(scale);
     const View<const double, 3> dumped = attention_.like_q(dq_.values.data(), s);
     std::vector<double> score(in.keys()), ds(in.keys()), exact(in.qk_width()), variance(in.qk_width());

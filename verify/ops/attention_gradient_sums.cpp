@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <numbers>
 #include <utility>
 
 #include "verify/bounds/storage_grid.hpp"
@@ -105,6 +107,9 @@ class Terms {
         stores_(contract, e, attention.spec.scale),
         is_dv_(e.output == "dv"),
         scale_(is_dv_ ? 1 : attention.spec.scale) {
+    const double factor = attention.spec.scale * std::numbers::log2e;
+    if (factor != 0 && !contract.backward_k_factor && !attention.has_past())
+      stored_k_ = attention.scaled("k", factor);
     sums_.v_width = attention.sequences.front().in.v_width();
     sums_.d_o_step = saved.front().for_ref().d_o.stride(2);
     sums_.o_step = saved.front().for_ref().o.stride(2);
@@ -119,16 +124,22 @@ class Terms {
   /// Call before add() for the keys of row (h, i) of a sequence.
   void start_row(std::size_t sequence, Index h, Index i) {
     sequence_ = sequence, h_ = h, i_ = i;
-    const AttentionInputs& in = attention_.sequences[sequence].in;
+    const AttentionInputs& in = attention_.sequences[sequence].in_backward;
     const ref::AttentionSaved from = saved_[sequence].for_ref();
     scores_.resize(in.keys());
     ref::attention_scores(attention_.spec, in, h, i, whole(scores_));
+    scores_of_stored_k_.assign(in.keys(), std::numeric_limits<double>::quiet_NaN());
+    if (!stored_k_.empty()) {
+      AttentionInputs other = in;
+      other.k = attention_.like_k(stored_k_.data(), attention_.sequences[sequence]);
+      ref::attention_scores(attention_.spec, other, h, i, whole(scores_of_stored_k_));
+    }
     delta_ = product(from.d_o, h, i, from.o, h, i);
   }
   /// The term of key j of that row, if it has any weight.
   void add(Index j, Index place, const double* vector, WeightedSum& sum,
            std::vector<GradientFactors>& factors) const {
-    const AttentionInputs& in = attention_.sequences[sequence_].in;
+    const AttentionInputs& in = attention_.sequences[sequence_].in_backward;
     const ref::AttentionSaved from = saved_[sequence_].for_ref();
     const Index g = in.kv_head(h_);
     GradientFactors f{scores_[j],         from.lse(h_, i_), 0, delta_, 1, 0, &from.d_o(h_, i_, 0),
@@ -140,6 +151,7 @@ class Terms {
           std::tanh(attention_.spec.scale * product(in.q, h_, i_, in.k, g, j) / attention_.spec.softcap);
       f.slope = 1 - f.capped * f.capped;
     }
+    f.score_of_stored_k = scores_of_stored_k_[j];
     const double exact = is_dv_ ? f.p() : scale_ * f.ds();
     if (stores_.are_known()) f.delta += saved_[sequence_].known_delta_shift(h_, i_);
     sum.terms.push_back({place, exact, vector, sums_.stored(f)});
@@ -162,7 +174,7 @@ class Terms {
   GradientSums sums_;
   std::size_t sequence_ = 0;
   Index h_ = 0, i_ = 0;
-  std::vector<double> scores_;
+  std::vector<double> scores_, stored_k_, scores_of_stored_k_;
   double delta_ = 0;
 };
 
@@ -190,7 +202,7 @@ GradientSums wrong_query_sums(const AttentionCase& attention, std::span<const Sa
   }
   thin_out(places, most_sums);
   for (Place& at : places) {
-    const AttentionInputs& in = attention.sequences[at.sequence].in;
+    const AttentionInputs& in = attention.sequences[at.sequence].in_backward;
     std::vector<GradientFactors> factors;
     terms.start_row(at.sequence, at.h, at.i);
     for (Index j = 0; j < in.keys(); ++j) terms.add(j, j, &in.k(in.kv_head(at.h), j, 0), at.sum, factors);
@@ -225,7 +237,7 @@ GradientSums wrong_key_sums(const AttentionCase& attention, std::span<const Save
   thin_out(places, most_sums);
 
   const std::size_t sequence = places.front().sequence;
-  const AttentionInputs& in = attention.sequences[sequence].in;
+  const AttentionInputs& in = attention.sequences[sequence].in_backward;
   const View<const double, 3> vectors = is_dk ? in.q : saved[sequence].for_ref().d_o;
   const Index g = places.front().h, group = in.group();
   if (static_cast<double>(group * in.queries()) * static_cast<double>(in.keys() * in.qk_width()) >

@@ -17,6 +17,7 @@ struct GradientFactors {
   double slope;                  // of the softcap, 1 without
   double capped;                 // score over the cap, before mask and biases; 0 without softcap
   const double *d_o, *o, *v;     // the rows do_i, o_i and v_j
+  double score_of_stored_k = 0;  // with k times scale log2(e) stored first; NaN if no kernel would do that
 
   double p() const { return std::exp(score - lse); }
   double ds() const { return p() * (dp - delta) * slope; }

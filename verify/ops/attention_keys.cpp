@@ -187,15 +187,17 @@ class AttentionKeys : public KeyProblem {
   }
 
   void add(const Case& block) override {
-    const AttentionCase attention(block);
+    AttentionCase attention(block);
+    attention.scale_operands(contract_);
     const Sequence& s = attention.sequences.front();
     const DumpedSaved saved(block, attention, s);
-    bounds::attention_backward_rows(attention.spec, s.in, saved.for_bounds(), contract_, *gradients_);
+    bounds::attention_backward_rows(attention.spec, s.in_backward, saved.for_bounds(), contract_,
+                                    *gradients_);
 
     const Index keys = std::ssize(answered_);
 #pragma omp parallel for collapse(2) schedule(dynamic, 1)
     for (Index a = 0; a < std::ssize(answers_); ++a) {
-      for (Index n = 0; n < keys; ++n) add_answer(answers_[a], n, s.in, saved);
+      for (Index n = 0; n < keys; ++n) add_answer(answers_[a], n, s.in_backward, saved);
     }
     is_new_head_ = false;
   }

@@ -85,9 +85,10 @@ std::vector<AttentionDevice> narrow_devices(const Contract& contract, DType elem
   }
   if (type.precision < 24) {  // an element type that tensor cores multiply exactly
     const Grid grid{"", type.precision, type.emin};
-    add("q multiplied by the scale and stored in " + std::string(type.name)).scaled_query = to(grid);
-    add("q multiplied by the scale and stored in " + std::string(type.name)).scaled_query =
-        to(grid, 1.44269504088896340736);
+    add("q multiplied by the scale and stored in " + std::string(type.name) + ": contract key q_factor")
+        .scaled_query = to(grid);
+    add("q multiplied by the scale and stored in " + std::string(type.name) + ": contract key q_factor")
+        .scaled_query = to(grid, 1.44269504088896340736);
   }
   const Grid stored{"", p.precision, p.emin};
   for (const Index tile : {32, 64, 128, 1 << 20}) {

@@ -35,7 +35,7 @@ std::vector<Decoy> overwritten_dbias(const AttentionCase& attention, std::span<c
     answer.value.resize(dbias->value.size());
     const std::size_t sequences = attention.sequences.size();
     for (std::size_t n = last.of_sequences ? sequences - 1 : 0; n < sequences; ++n) {
-      const AttentionInputs& in = attention.sequences[n].in;
+      const AttentionInputs& in = attention.sequences[n].in_backward;
       const View<double, 3> to = attention.like_bias(answer.value.data(), attention.sequences[n]);
       const Index heads = in.q_heads(), rows = in.queries();
       for (Index h = last.of_heads && to.stride(0) == 0 ? heads - 1 : 0; h < heads; ++h) {

@@ -113,7 +113,7 @@ void sharpen_gradients(const AttentionCase& attention, const std::vector<SavedFo
     out.dq = dq.view(), out.dk = dk.view(), out.dv = dv.view();
     out.dq_error = dq.error.view(), out.dk_error = dk.error.view(), out.dv_error = dv.error.view();
     const tiled::PreciseSaved in{given.o, {}, given.lse, {}, given.d_o};
-    tiled::precise_attention_backward(attention.spec, {&s.in, 1}, {&in, 1}, {&out, 1});
+    tiled::precise_attention_backward(attention.spec, {&s.in_backward, 1}, {&in, 1}, {&out, 1});
     for (Expected& e : expected) {
       double* const data = e.value.data();
       if (e.output == "dq") sharpen(e, dq, attention.like_q(data, s));

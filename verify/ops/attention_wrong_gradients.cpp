@@ -6,9 +6,9 @@
 #include <optional>
 #include <utility>
 
+#include "verify/grid.hpp"
 #include "verify/ops/attention_explanations.hpp"
 #include "verify/ops/attention_gradient_sums.hpp"
-#include "verify/grid.hpp"
 
 namespace attest {
 namespace {
@@ -217,6 +217,11 @@ void add_stages(const Contract& contract, const Expected& e, double scale, const
       });
     }
   }
+  add("k times the scale and log2(e) stored before the backward pass: contract key backward_k_factor",
+      [](GradientFactors f) {
+        if (std::isfinite(f.score_of_stored_k)) f.score = f.score_of_stored_k;
+        return f;
+      });
   if (!is_dv) {
     add("delta = rowsum(do o) missing in dS", [](GradientFactors f) {
       f.delta = 0;

@@ -2,8 +2,9 @@
 # Dumps what the kernels of published libraries compute on a CUDA device.
 """usage: dump.py FOLDER
 
-Writes h200_flash_attn.h5, h200_vllm.h5, h200_sglang.h5, h200_liger.h5 and h200_fla.h5, each if its library can be
-imported. The calls are those of flash_attn 2.8.3, vllm 0.33.0, sglang 0.5.10, liger_kernel 0.8.5 and fla-core 0.6.0.
+Writes h200_LIBRARY.h5 for each library below that can be imported. The calls are those of flash_attn 2.8.3, vllm 0.33.0,
+sglang 0.5.10, liger_kernel 0.8.5, fla-core 0.6.0, flash-attn-triton 0.1.1, flash-attention-softmax-n 0.3.2 and
+aule-attention 0.5.0.
 Names of cases that break their contract begin with "wrong"; about/named says what a diagnosis should contain, one of
 several texts between bars. Needs torch with CUDA, triton, h5py and numpy.
 """
@@ -14,7 +15,9 @@ import itertools
 import os
 import pathlib
 import sys
+import types
 
+import numpy as np
 import torch
 import triton
 
@@ -272,9 +275,49 @@ def fla():
                    outputs=dict(dx=dx, dweight=dweight, dbias=dbias))
 
 
+def log2_scale(*factors):
+    """Their product with log2(e), in float32."""
+    return float(np.prod(np.float32([*factors, 1.4426950408889634]), dtype=np.float32))
+
+
+def flash_attn_triton():
+    from flash_attn_triton.flash_attn_interface import flash_attn_func
+    for dtype in (F16, BF16):  # like Triton's tutorial, it stores k times scale log2(e) for its backward pass
+        *leaves, do = normals(dtype, *[(1, 70, 2, WIDTH)] * 4)
+        leaves = [x.requires_grad_() for x in leaves]
+        o = flash_attn_func(*leaves, softmax_scale=SCALE, causal=True)
+        dq, dk, dv = torch.autograd.grad(o, leaves, do)
+        yield dict(name=f"causal_{label(dtype)}", op="attention", spec=dict(CAUSAL, layout="bshd", scale=SCALE),
+                   contract=dict(TRITON, backward_k_factor=log2_scale(SCALE)),
+                   inputs=dict(zip(("q", "k", "v", "do"), (*leaves, do))), outputs=dict(o=o, dq=dq, dk=dk, dv=dv))
+
+
+def flash_attention_softmax_n():
+    from flash_attention_softmax_n.core.flash_attn_triton import _FlashAttentionN
+    q, k, v = normals(F16, *[(1, 1, 128, WIDTH)] * 3)
+    saved = []
+    o = _FlashAttentionN.forward(types.SimpleNamespace(save_for_backward=lambda *x: saved.extend(x)), q, k, v, False,
+                                 SCALE, 0.0)
+    # Like Triton's tutorial of 2023, it stores q times scale log2(e).
+    yield dict(name="float16", op="attention", spec=dict(NONE, scale=SCALE, lse_base="2"), inputs=dict(q=q, k=k, v=v),
+               contract=dict(TRITON, q_factor=log2_scale(SCALE)), outputs=dict(o=o, lse=saved[4].view(1, 1, -1)))
+
+
+def aule():
+    from aule.triton_flash import flash_attention_triton
+    for dtype in (F16, BF16):  # every operand is converted to float32, and so to tf32
+        q, k, v = normals(dtype, *[(1, 2, 70, WIDTH)] * 3)
+        yield dict(name=f"causal_{label(dtype)}", op="attention", spec=dict(CAUSAL, scale=SCALE),
+                   contract=dict(TF32, p_dtype="float32"), inputs=dict(q=q, k=k, v=v),
+                   outputs=dict(o=flash_attention_triton(q, k, v, True, SCALE)))
+
+
 # Name of the distribution, cases
 LIBRARIES = {"flash_attn": ("flash-attn", flash_attn), "vllm": ("vllm", vllm), "sglang": ("sglang", sglang),
-             "liger_kernel": ("liger-kernel", liger_kernel), "fla": ("fla-core", fla)}
+             "liger_kernel": ("liger-kernel", liger_kernel), "fla": ("fla-core", fla),
+             "flash_attn_triton": ("flash-attn-triton", flash_attn_triton),
+             "flash_attention_softmax_n": ("flash-attention-softmax-n", flash_attention_softmax_n),
+             "aule": ("aule-attention", aule)}
 
 
 def write(f, stored, inputs, outputs, **case):
