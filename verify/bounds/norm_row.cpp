@@ -104,7 +104,7 @@ NormRow NormRows::row(std::span<const double> x, SumNoise& noise) const {
   return row;
 }
 
-NormRow NormRows::given_row(double mean, double rstd) const {
+NormRow NormRows::given_row(double mean, double rstd) {
   NormRow row;
   row.mean = mean;
   row.rstd = rstd;

@@ -78,7 +78,7 @@ class NormRows {
   NormRow row(std::span<const double> x, SumNoise& noise) const;
 
   /// A row whose statistics are inputs: exact ones.
-  NormRow given_row(double mean, double rstd) const;
+  static NormRow given_row(double mean, double rstd);
 
   /// Error of xhat before the weight, and of xhat as it meets the weight: rounded to xhat_dtype, if the spec
   /// says so. Equations (14) and (15).

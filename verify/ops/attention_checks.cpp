@@ -151,11 +151,12 @@ void AttentionProblem::add_gradients(Answers& answers, const AttentionSpec& spec
     if (!case_.output("dq")) break;
     Sequence s = attention_.sequences[at.n];
     ref::AttentionSaved saved = saved_[at.n].for_ref();
-    misread(s.in_backward, saved);
-    if (s.in_backward.q_heads() != attention_.sequences[at.n].in.q_heads()) break;
-    if (s.in_backward.queries() != attention_.sequences[at.n].in.queries()) break;
-    std::vector<double> dq(s.in_backward.qk_width());
-    ref::attention_backward_query(spec, s.in_backward, saved, at.h, at.i, whole(dq), {});
+    AttentionInputs& in = s.in_backward;
+    misread(in, saved);
+    if (in.q_heads() != attention_.sequences[at.n].in.q_heads()) break;
+    if (in.queries() != attention_.sequences[at.n].in.queries()) break;
+    std::vector<double> dq(in.qk_width());
+    ref::attention_backward_query(spec, in, saved, at.h, at.i, whole(dq), {});
     answers.add_row(
         "dq", [&](const double* data, const Tensor&) { return attention_.like_q(data, s); }, at.h, at.i, dq);
   }
@@ -163,12 +164,13 @@ void AttentionProblem::add_gradients(Answers& answers, const AttentionSpec& spec
   for (const Place& at : sample_keys(attention_.sequences, case_.parts)) {
     Sequence s = attention_.sequences[at.n];
     ref::AttentionSaved saved = saved_[at.n].for_ref();
-    misread(s.in_backward, saved);
-    if (s.in_backward.keys() != attention_.sequences[at.n].in.keys()) break;
-    if (s.in_backward.kv_heads() != attention_.sequences[at.n].in.kv_heads()) break;
-    std::vector<double> dk(s.in_backward.qk_width()), dv(s.in_backward.v_width());
+    AttentionInputs& in = s.in_backward;
+    misread(in, saved);
+    if (in.keys() != attention_.sequences[at.n].in.keys()) break;
+    if (in.kv_heads() != attention_.sequences[at.n].in.kv_heads()) break;
+    std::vector<double> dk(in.qk_width()), dv(in.v_width());
     const Index past = attention_.sequences[at.n].in.past;  // a misreading may put the diagonal elsewhere
-    ref::attention_backward_key(spec, s.in_backward, saved, at.h, at.i + past, whole(dk), whole(dv));
+    ref::attention_backward_key(spec, in, saved, at.h, at.i + past, whole(dk), whole(dv));
     answers.add_row(
         "dk", [&](const double* data, const Tensor&) { return attention_.like_k(data, s); }, at.h, at.i, dk);
     answers.add_row(

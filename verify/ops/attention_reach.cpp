@@ -174,21 +174,19 @@ struct GradientRow {
 ReachRow reach_of(const AttentionCase& attention, const SavedForBackward& saved, const Expected& dq,
                   const GradientRow& at, Side side) {
   const Sequence& s = attention.sequences[at.sequence];
+  const AttentionInputs& in = s.in_backward;
   const AttentionSpec& spec = attention.spec;
   const ref::AttentionSaved from = saved.for_ref();
   ReachRow reach{};
-  reach.in = &s.in_backward, reach.h = at.h;
-  reach.vector = [](const AttentionInputs& in, Index h, Index j) {
-    return in.k.slice(in.kv_head(h)).slice(j);
-  };
+  reach.in = &in, reach.h = at.h;
+  reach.vector = [](const AttentionInputs& x, Index h, Index j) { return x.k.slice(x.kv_head(h)).slice(j); };
   double delta = 0;
-  for (Index e = 0; e < s.in_backward.v_width(); ++e)
-    delta += from.d_o(at.h, at.i, e) * from.o(at.h, at.i, e);
-  std::vector<double> weight = wide_scores(spec, s.in_backward, at.h, at.i, side);
-  for (Index j = 0; j < s.in_backward.keys(); ++j) {
+  for (Index e = 0; e < in.v_width(); ++e) delta += from.d_o(at.h, at.i, e) * from.o(at.h, at.i, e);
+  std::vector<double> weight = wide_scores(spec, in, at.h, at.i, side);
+  for (Index j = 0; j < in.keys(); ++j) {
     double dp = 0;
-    for (Index e = 0; e < s.in_backward.v_width(); ++e) {
-      dp += from.d_o(at.h, at.i, e) * s.in_backward.v(s.in_backward.kv_head(at.h), j, e);
+    for (Index e = 0; e < in.v_width(); ++e) {
+      dp += from.d_o(at.h, at.i, e) * in.v(in.kv_head(at.h), j, e);
     }
     weight[j] = spec.scale * std::exp(weight[j] - from.lse(at.h, at.i)) * (dp - delta);
   }
