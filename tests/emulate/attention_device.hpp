@@ -196,6 +196,7 @@ Real Device<Real>::score(Index h, Index i, Index j, Index from) const {
   s = scaled(h, s);
   if (wrong_.bias_inside_softcap) s += bias;
   if (cap > 0) s = (wrong_.softcap_keeps_factor ? s : cap) * tanh_of(s / cap);
+  if (cap > 0 && wrong_.softcap_twice) s = cap * tanh_of(s / cap);
   if (in_.alibi_slopes) {
     s -= static_cast<Real>(wrong_.alibi_factor * in_.alibi_slopes(h)) *
          static_cast<Real>(alibi_distance(spec_.alibi, diagonal(spec_, in_, i), j));

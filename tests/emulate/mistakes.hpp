@@ -30,7 +30,8 @@ struct Mistakes {
   DType raw_scores = DType::float64, scores = DType::float64;  // before the scale, and after everything
   DType scaled_q = DType::float64;                             // q times the scale
   bool products_in_tf32 = false, tf32_cuts_off = false;
-  bool bias_inside_scale = false, bias_inside_softcap = false, softcap_keeps_factor = false;
+  bool bias_inside_scale = false, bias_inside_softcap = false, softcap_keeps_factor = false,
+       softcap_twice = false;
   double bias_factor = 1, alibi_factor = 1, scale_factor_of_last_head = 1;
 
   // Tiles

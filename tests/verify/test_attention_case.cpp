@@ -382,6 +382,7 @@ TEST_CASE("keys of the spec are checked, with what is accepted") {
              Mentions("window_left is -2; -1 (all keys) or more is expected"));
   CHECK_THAT(with("window_right", 1.5), Mentions("window_right is 1.500000; a whole number is expected"));
   CHECK_THAT(with("softcap", -1.0), Mentions("softcap is -1.000000; 0 (off) or more is expected"));
+  CHECK_THAT(with("alibi", "position"), Mentions("in/alibi_slopes is missing; alibi = position"));
   CHECK_THAT(with("layout", "bdhs"), Mentions("accepted: bhsd, bshd, sbhd, bsm, sbm, thd"));
   CHECK_THAT(with("lse_base", "10"), Mentions("accepted: e, 2"));
   CHECK_THAT(with("softmax_scale", 1.0),
@@ -394,7 +395,6 @@ TEST_CASE("keys of the spec are checked, with what is accepted") {
   CHECK_THAT(message_of(c), Equals("dump.h5: /one/spec attribute scale is missing"));
   c = case_of({{"q", numbered({2, 3, 25})}, {"k", numbered({2, 5, 12})}, {"v", numbered({2, 5, 14})}});
   c.spec["layout"] = "bsm";
-  c.spec["heads_q"] = std::int64_t{4};
-  c.spec["heads_kv"] = std::int64_t{2};
+  c.spec["heads_q"] = std::int64_t{4}, c.spec["heads_kv"] = std::int64_t{2};
   CHECK_THAT(message_of(c), Mentions("/one/in/q has a last axis of 25, which is no multiple of Hq = 4"));
 }

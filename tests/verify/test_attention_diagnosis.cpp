@@ -98,6 +98,15 @@ std::vector<Misreading> all_misreadings() {
       {"softcap before the scale", capped, [](Setup& s, Case&) { s.spec.softcap *= s.spec.scale; }},
       {"softcap without its outer factor", capped,
        [](Setup& s, Case&) { s.spec.scale /= s.spec.softcap, s.spec.softcap = 1; }},
+      {"softcap applied twice", capped, [](Setup&, Case&) {}, [](Case&) {},
+       [](Kernel& k) { k.mistakes.softcap_twice = true; }},
+      {"the tile of 32 keys on the diagonal missing", causal,
+       [](Setup& s, Case& c) {
+         Tensor mask{"bool", {}, {1, 1, s.queries, s.keys}, {}};
+         for (Index i = 0; i < s.queries; ++i)
+           for (Index j = 0; j < s.keys; ++j) mask.values.push_back(j < i / 32 * 32);
+         c.in["mask"] = mask;
+       }},
       {"in/bias added twice", biased,
        [](Setup&, Case& c) {
          for (double& x : c.in.at("bias").values) x *= 2;

@@ -66,6 +66,7 @@ TEST_CASE("packed sequences whose keys begin elsewhere are named") {
   for (const Misread& misread :
        {Misread{"keys of packed sequences begin one too early", {0, 39}, {40, 80}},
         Misread{"keys of packed sequences begin one too late", {1, 41}, {40, 80}},
+        Misread{"keys of packed sequences end one too late", {0, 40}, {41, 80}},
         Misread{"keys of another packed sequence: the one after", {40, 40}, {80, 80}}}) {
     for (const Causal causal : {Causal::none, Causal::bottom_right}) {
       Setup setup;

@@ -148,6 +148,13 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
                       const bool is_inside = x.keys() > shift && entries[number_of(x)].first_k + shift >= 0;
                       if (is_inside) read(x, shift, x.keys() - shift);
                     });
+      with_inputs(std::string("keys of packed sequences end one too ") + (shift > 0 ? "late" : "early"),
+                  [&](AttentionInputs& x) {
+                    const Sequence& last = entries.back();
+                    const Index keys = x.keys() + shift;
+                    const bool is_inside = entries[number_of(x)].first_k + keys <= last.first_k + last.keys;
+                    if (keys >= 0 && is_inside) read(x, 0, keys);
+                  });
       with_inputs(std::string("keys of another packed sequence: the one ") + (shift > 0 ? "after" : "before"),
                   [&](AttentionInputs& x) {
                     const Index own = number_of(x), other = own + shift;

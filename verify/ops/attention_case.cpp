@@ -113,6 +113,8 @@ void AttentionCase::read_shapes() {
   if (const Tensor* sink = case_.input("sink")) extents_.unify("Hq", *sink, "in/sink");
   if (const Tensor* slopes = case_.input("alibi_slopes")) {
     extents_.unify(slopes->shape.size() == 2 ? "B Hq" : "Hq", *slopes, "in/alibi_slopes");
+  } else if (spec.alibi == Alibi::position) {
+    throw InvalidCase(case_.object("in/alibi_slopes") + " is missing; alibi = position needs it");
   }
   if (const Tensor* lengths = case_.input("kv_lengths")) extents_.unify("B", *lengths, "in/kv_lengths");
 

@@ -154,6 +154,11 @@ void Misreadings::of_masks(const AttentionInputs& in) {
   if (spec_.causal == Causal::none || spec_.window_left >= 0) return;
   for (const Index tile : {16, 32, 64, 128}) {
     if (in.keys() <= tile) continue;
+    mask("the tile of " + std::to_string(tile) + " keys on the diagonal missing",
+         [tile, spec = spec_](const AttentionInputs& x, Index h, Index i, Index j) {
+           const Index at = diagonal(spec, x, i);
+           return j < at / tile * tile && is_visible(spec, x, h, i, j);
+         });
     mask(
         "no causal mask within tiles of " + std::to_string(tile) + " on the diagonal",
         [tile, spec = spec_](const AttentionInputs& x, Index h, Index i, Index j) {
@@ -214,6 +219,10 @@ void Misreadings::of_scores(const AttentionInputs& in) {
     }
   }
   if (cap <= 0) return;
+  add_to_bias("softcap applied twice", [=](const AttentionInputs& x, Index h, Index i, Index j) {
+    const double s = capped(scale * product(x, h, i, j), cap);
+    return capped(s, cap) - s;
+  });
   add_to_bias("softcap without its factor: x tanh(x / c)",
               [=](const AttentionInputs& x, Index h, Index i, Index j) {
                 const double s = scale * product(x, h, i, j);
