@@ -17,6 +17,12 @@ enum class Algorithm {
   standard  // whole rows; stores normalised weights
 };
 
+enum class DeltaOf {
+  stored_o,
+  computed_o,  // before it is rounded
+  weights      // the sum of p (do . v), p as computed
+};
+
 struct Kernel {
   Algorithm algorithm = Algorithm::flash2;
   Index tile = 32;                 // keys, and query rows
@@ -25,7 +31,7 @@ struct Kernel {
   Index splits = 1;                // keys shared by so many workers, whose results are merged
   DType p_dtype = DType::float16;  // of the stored weights and of dS
   Adder qk{}, pv{};
-  bool delta_before_store = false;  // delta is formed of o before that is rounded
+  DeltaOf delta_of = DeltaOf::stored_o;
   bool ds_from_stored_p = false;
   bool ds_is_scaled = false;               // dS is multiplied by the scale before it is stored
   bool stores_gradients_per_head = false;  // the shares of query heads in dk, dv and dbias are rounded first

@@ -13,8 +13,8 @@ Real Device<Real>::delta_of(Index row, const Results& forward) const {
   if (wrong_.delta_rows > 0 && row - first >= wrong_.delta_rows) return 0;
   Real delta = 0;
   for (Index e = 0; e < (wrong_.delta_columns > 0 ? wrong_.delta_columns : e_); ++e) {
-    const Real seen =
-        kernel_.delta_before_store ? computed_o_[read * e_ + e] : static_cast<Real>(forward.o[read * e_ + e]);
+    const Real seen = kernel_.delta_of == DeltaOf::computed_o ? computed_o_[read * e_ + e]
+                                                              : static_cast<Real>(forward.o[read * e_ + e]);
     const Real o = wrong_.delta_of_d_o ? d_o_[read * e_ + e] : rounded(seen, wrong_.delta_output);
     delta = rounded(delta + d_o_[read * e_ + e] * o, wrong_.delta);
   }
@@ -109,19 +109,27 @@ void Device<Real>::backward_head(Index h, const Results& forward, Results& out) 
     const Real lse = rounded(static_cast<Real>(read), wrong_.lse);
     if (lse == lowest<Real>) continue;
     const Real* d_o = &d_o_[row * e_];
-    const Real delta = delta_of(row, forward);
     const Real log2e = static_cast<Real>(std::numbers::log2e);
-    if (in_.sink) dsink -= device_exp2((sink(h) - lse) * log2e) * delta;
+    std::vector<Real> weights(keys_), d_ps(keys_);
+    std::vector<Index> visible;
     for (Index j = 0; j < keys_; ++j) {
       const Real s = score(h, i, j);
       if (s == lowest<Real>) continue;
+      visible.push_back(j);
       const Real* v = &v_[(g * keys_ + j) * e_];
       const Real exponent =
           scale_is_fused_ ? static_cast<Real>(static_cast<double>(s) * unit_ - static_cast<Real>(lse * log2e))
                           : (s - lse) * log2e;
-      const Real weight = with_error(exponent, wrong_.exp_error_of_backward);
-      const Real d_p = add_products(
+      weights[j] = with_error(exponent, wrong_.exp_error_of_backward);
+      d_ps[j] = add_products(
           dp_adder, Real{0}, e_, [&](Index e) { return d_o[e]; }, [&](Index e) { return v[e]; });
+    }
+    Real delta = delta_of(row, forward);
+    if (kernel_.delta_of == DeltaOf::weights)
+      delta = std::inner_product(weights.begin(), weights.end(), d_ps.begin(), Real{0});
+    if (in_.sink) dsink -= device_exp2((sink(h) - lse) * log2e) * delta;
+    for (const Index j : visible) {
+      const Real weight = weights[j], d_p = d_ps[j];
       p[i * keys_ + j] = rounded(stored(weight, wrong_.p_of_dv_is_cut_off), wrong_.p_of_dv);
       Real gradient = (kernel_.ds_from_stored_p ? p[i * keys_ + j] : weight) * (d_p - delta);
       gradient *= static_cast<Real>(wrong_.ds_factor);

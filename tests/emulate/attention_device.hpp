@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 #include <numbers>
+#include <numeric>
 #include <type_traits>
 
 #include "tests/emulate/attention.hpp"

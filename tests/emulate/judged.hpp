@@ -90,7 +90,7 @@ inline std::vector<NamedKernel> honest_kernels(DType element) {
   add("whole rows, blocked sums, dS from stored P, delta before o is stored", [&](Kernel& k) {
     k.algorithm = Algorithm::standard;
     k.qk.kind = k.pv.kind = Adder::Kind::blocked;
-    k.ds_from_stored_p = k.delta_before_store = true;
+    k.ds_from_stored_p = true, k.delta_of = DeltaOf::computed_o;
   });
   add("split keys, scaled dS, gradients per head", [&](Kernel& k) {
     k.tile = 16;

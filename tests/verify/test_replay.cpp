@@ -81,7 +81,7 @@ TEST_CASE("a replay finds out how a kernel stores dS") {
   const bool from_stored = GENERATE(false, true), is_scaled = GENERATE(false, true);
   Kernel kernel = kernel_in(element);
   kernel.ds_from_stored_p = from_stored, kernel.ds_is_scaled = is_scaled;
-  kernel.delta_before_store = GENERATE(false, true);
+  kernel.delta_of = GENERATE(DeltaOf::stored_o, DeltaOf::computed_o, DeltaOf::weights);
   const auto judged = expectation(long_rows(element), kernel, true);
   for (const std::string output : {"dq", "dk", "dv"}) {
     const Expected& e = judged->output(output);

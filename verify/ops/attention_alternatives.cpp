@@ -180,10 +180,12 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
       seen.causal = Causal::none;
       seen.window_left = seen.window_right = -1;
     }
-    take(sampled_answers(misreading.name, seen, [&](AttentionInputs& x) {
+    std::vector<Decoy> answers = sampled_answers(misreading.name, seen, [&](AttentionInputs& x) {
       misreading.apply(x);
       if (misreading.needs_no_mask && misreading.name.starts_with("softcap")) x.mask = {};
-    }));
+    });
+    for (Decoy& answer : answers) answer.is_of_whole_call = misreading.is_of_whole_call;
+    take(std::move(answers));
   }
   for (const Index tile : {1, 16, 32, 64, 128}) {
     if (in.keys() <= tile) continue;

@@ -1,10 +1,11 @@
-// Whether a kernel formed delta before it stored o or after.
+// What a kernel formed delta of.
 #include "verify/ops/attention_delta.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <functional>
+#include <optional>
 
 #include "ref/attention.hpp"
 #include "verify/bounds/arithmetic.hpp"
@@ -16,25 +17,33 @@ namespace {
 
 constexpr Index rows_to_choose_from = 64;
 
-/// What do . o is more than that of the stored o, if the kernel forms it before.
-double shift_before_store(const AttentionCase& attention, const Sequence& s, const SavedForBackward& saved,
-                          const Expected& o, const Replay* replay, Index h, Index i) {
+/// Delta is do . o of o as stored, of o before that, or the sum of p (do . v) over weights as computed, which
+/// is that of the exact o.
+enum DeltaOf { stored_o, computed_o, weights, sources };
+
+/// What delta of each source is more than that of the stored o.
+using Shifts = std::array<double, sources>;
+
+Shifts shifts_of_row(const AttentionCase& attention, const Sequence& s, const SavedForBackward& saved,
+                     const Expected& o, const Replay* replay, Index h, Index i) {
   const View<const double, 3> place = attention.like_o(o.value.data(), s);
-  double shift = 0;
+  Shifts shift{};
   for (Index e = 0; e < place.extent(2); ++e) {
     const Index at = &place(h, i, e) - o.value.data();
-    shift += saved.d_o(h, i, e) * (o.value[at] + (replay ? replay->shift[at] : 0) - saved.o(h, i, e));
+    const double d_o = saved.d_o(h, i, e), off = o.value[at] - saved.o(h, i, e);
+    shift[computed_o] += d_o * (off + (replay ? replay->shift[at] : 0));
+    shift[weights] += d_o * off;
   }
   return shift;
 }
 
-/// How well each way to store dS, with delta from before and from after the store of o, explains a row of dq.
+/// How well each way to store dS, with delta of each source, explains a row of dq.
 class Misfits {
  public:
   Misfits(const AttentionCase& attention, const Contract& contract, const Tensor& dq)
       : attention_(attention), grid_(contract.p_dtype), dq_(dq) {}
 
-  void add(const Sequence& s, const SavedForBackward& saved, Index h, Index i, double shift_before) {
+  void add(const Sequence& s, const SavedForBackward& saved, Index h, Index i, const Shifts& of_delta) {
     const AttentionInputs& in = s.in_backward;
     const double scale = attention_.spec.scale, size = std::abs(scale);
     const View<const double, 3> dumped = attention_.like_q(dq_.values.data(), s);
@@ -51,7 +60,7 @@ class Misfits {
       if (!(p > 0)) continue;
       std::array<double, ways> error;
       for (std::size_t way = 0; way < ways; ++way) {
-        const double x = ds[j] / p - (way >= ways / 2 ? shift_before : 0);
+        const double x = ds[j] / p - of_delta[way / stores];
         const double unit = way % 2 == 1 ? size : 1;
         error[way] = grid_.round((way / 2 % 2 == 1 ? grid_.round(p) : p) * x * unit) / unit - ds[j];
       }
@@ -80,17 +89,15 @@ class Misfits {
     of_none_ += other.of_none_;
   }
 
-  enum class Best { none, after_store, before_store };
-  Best best() const {
+  std::optional<DeltaOf> best() const {
     const auto way = std::ranges::min_element(of_way_) - of_way_.begin();
-    if (!(of_way_[way] < of_none_)) return Best::none;
-    return way < static_cast<Index>(ways / 2) ? Best::after_store : Best::before_store;
+    if (!(of_way_[way] < of_none_)) return {};
+    return static_cast<DeltaOf>(way / stores);
   }
 
  private:
-  // From the computed or the stored weight, in units of 1 or of the scale; then the same before the store of
-  // o.
-  static constexpr std::size_t ways = 8;
+  // From the computed or the stored weight, in units of 1 or of the scale.
+  static constexpr std::size_t stores = 4, ways = stores * sources;
 
   const AttentionCase& attention_;
   const bounds::StorageGrid grid_;
@@ -114,26 +121,26 @@ void find_deltas(const AttentionCase& attention, const Contract& contract, const
       const Sequence& s = attention.sequences[at];
       for (Index h = 0; h < s.in.q_heads(); ++h) {
         for (Index i = 0; i < s.queries; ++i)
-          f(s, saved[at], h, i, shift_before_store(attention, s, saved[at], o, replay, h, i));
+          f(s, saved[at], h, i, shifts_of_row(attention, s, saved[at], o, replay, h, i));
       }
     }
   };
 
   std::vector<std::function<void(Misfits&)>> chosen;
-  for_rows([&](const Sequence& s, const SavedForBackward& of, Index h, Index i, double before) {
-    if (n++ % step == 0 && std::isfinite(before))
-      chosen.push_back([&s, &of, h, i, before](Misfits& misfits) { misfits.add(s, of, h, i, before); });
+  for_rows([&](const Sequence& s, const SavedForBackward& of, Index h, Index i, const Shifts& shifts) {
+    if (n++ % step == 0 && std::isfinite(shifts[computed_o]))
+      chosen.push_back([&s, &of, h, i, shifts](Misfits& misfits) { misfits.add(s, of, h, i, shifts); });
   });
   std::vector<Misfits> of_rows(chosen.size(), Misfits(attention, contract, *dq));
 #pragma omp parallel for schedule(dynamic, 1)
   for (std::size_t row = 0; row < chosen.size(); ++row) chosen[row](of_rows[row]);
   Misfits misfits(attention, contract, *dq);
   for (const Misfits& of_row : of_rows) misfits.add(of_row);
-  const Misfits::Best best = misfits.best();
+  const std::optional<DeltaOf> best = misfits.best();
   // Without a replay of o it is not known well enough what it was before its store.
-  if (best == Misfits::Best::none || (best == Misfits::Best::before_store && !replay)) return;
-  for_rows([&](const Sequence&, SavedForBackward& of, Index h, Index i, double before) {
-    of.delta_shift(h, i) = best == Misfits::Best::before_store ? before : 0;
+  if (!best || (best == computed_o && !replay)) return;
+  for_rows([&](const Sequence&, SavedForBackward& of, Index h, Index i, const Shifts& shifts) {
+    of.delta_shift(h, i) = shifts[*best];
   });
 }
 

@@ -1,4 +1,5 @@
-// Whether a kernel formed delta = do . o before it stored o or after, found out from its own dq.
+// Whether a kernel formed delta = do . o before it stored o or after, or of weights, found out from its own
+// dq.
 #pragma once
 
 #include <vector>

@@ -105,7 +105,7 @@ class Misreadings {
 
  private:
   void add(const std::string& name, std::function<void(AttentionInputs&)> apply, bool needs_no_mask = false) {
-    all.push_back({name, needs_no_mask, std::move(apply)});
+    all.push_back({name, needs_no_mask, std::move(apply), false});
   }
   /// The bias has this added to it.
   template <class F>
@@ -159,6 +159,7 @@ void Misreadings::of_masks(const AttentionInputs& in) {
            const Index at = diagonal(spec, x, i);
            return j < at / tile * tile && is_visible(spec, x, h, i, j);
          });
+    all.back().is_of_whole_call = true;  // a lost tile of keys has these rows wrong, too
     mask(
         "no causal mask within tiles of " + std::to_string(tile) + " on the diagonal",
         [tile, spec = spec_](const AttentionInputs& x, Index h, Index i, Index j) {

@@ -14,6 +14,7 @@ struct NamedMisreading {
   std::string name;
   bool needs_no_mask = false;  // the diagonal and the windows are part of what is misread: none apply
   std::function<void(AttentionInputs&)> apply;
+  bool is_of_whole_call = false;  // see Decoy
 };
 
 /// Those that can be told from the right reading of these inputs: masks and biases of another row or sign,

@@ -180,7 +180,6 @@ void NormCase::read_shapes() {
   };
   for (const std::string gradient : {"dx", "dweight", "dbias"}) needs(gradient, "dy");
   needs("dweight", "weight");
-  needs("dbias", "bias");
   needs("sum", "residual");
   if (rounds_sum_ && case_.output("sum") && case_.output("sum")->dtype != case_.input("residual")->dtype) {
     throw InvalidCase(case_.object("out/sum") + " holds " + case_.output("sum")->type_name +
