@@ -127,6 +127,20 @@ std::vector<Misreading> all_misreadings() {
          for (Index x = 0; x < bias.size(); ++x)
            bias.values[x] = before.values[x / (n * n) * n * n + x % n * n + x / n % n];
        }},
+      {"columns 48..63 missing in q.k", [](Setup&) {},
+       [](Setup&, Case& c) {
+         Tensor& k = c.in.at("k");
+         for (Index n = 0; n < k.size(); ++n)
+           if (n % 64 >= 48) k.values[n] = 0;
+       }},
+      {"ALiBi slopes of the head before", tilted,
+       [](Setup&, Case& c) {
+         change_slopes(
+             c, [](const Tensor& slopes, Index h) { return slopes.values[std::max<Index>(h - 1, 0)]; });
+       },
+       [](Case& c) {
+         c.in.at("alibi_slopes").values = {0.5, 0.1, 0.3, 0.02};
+       }},
       {"ALiBi slopes of the key/value heads", tilted,
        [](Setup&, Case& c) {
          change_slopes(c, [](const Tensor& slopes, Index h) { return slopes.values[h / 2]; });

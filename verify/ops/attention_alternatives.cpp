@@ -102,6 +102,16 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
     });
     return own - entries.begin();
   };
+  for (const Index shift : {1, -1}) {
+    if (attention_.sequences.size() < 2) break;
+    with_inputs(std::string("in/q of another sequence: the one ") + (shift > 0 ? "after" : "before"),
+                [&, shift](AttentionInputs& x) {
+                  const Index other = number_of(x) + shift;
+                  if (other < 0 || other >= std::ssize(entries)) return;
+                  if (entries[other].in.queries() >= x.queries())
+                    x.q = entries[other].in.q.narrowed(1, 0, x.queries());
+                });
+  }
   if (case_.input("kv_lengths") && !in.mask && !in.bias && case_.key.empty() && in.past == 0) {
     with_inputs("in/kv_lengths ignored", [padded = attention_.padded_keys()](AttentionInputs& x) {
       x.k = first_keys(x.k, padded), x.v = first_keys(x.v, padded);
@@ -204,6 +214,10 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
       is_natural ? "lse in base 2" : "lse in base e",
       is_natural ? [](double m, double l) { return (m + std::log(l)) * std::numbers::log2e; }
                  : [](double m, double l) { return m + std::log(l); }));
+  if (!is_natural) {
+    take(sampled_lse("lse with its row sum in base e",
+                     [](double m, double l) { return m * std::numbers::log2e + std::log(l); }));
+  }
   take(sampled_lse("lse without the maximum", [](double, double l) { return std::log(l); }));
   const double unit = attention_.lse_unit;
   if (right.scale != 0 && right.scale != 1) {

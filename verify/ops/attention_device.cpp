@@ -94,7 +94,8 @@ Answer run(const AttentionDevice& device, const AttentionRow& row) {
     for (Index c = first; c < last && !device.is_normalised; ++c) m = std::max(m, s[c]);
     const double factor = m == top ? 1 : std::exp(top - m);
     top = m;
-    if (factor != 1 && !device.keeps_output_scale) {
+    const bool is_wrong = !device.in_last_tile || last == n;
+    if (factor != 1 && !(device.keeps_output_scale && is_wrong)) {
       for (double& x : answer.o) x = rounded(device.output_sum, x * rounded(device.factor, factor));
     }
     double sum = 0;
@@ -102,11 +103,14 @@ Answer run(const AttentionDevice& device, const AttentionRow& row) {
       const double p = std::exp(s[c] - m);
       const double w = device.weight ? device.weight(p) : row.p[c] > 0 ? p * (row.stored[c] / row.p[c]) : p;
       sum += device.adds_stored ? w : p;
-      for (Index e = 0; e < width; ++e) part[e] += w * rounded(device.value, row.v(c, e));
+      const bool is_stale = device.reads_stale_values && is_wrong && row.key[c] >= device.tile;
+      const Index key = row.key[c] - (is_stale ? device.tile : 0);
+      for (Index e = 0; e < width; ++e)
+        part[e] += w * rounded(device.value, row.in->v(row.in->kv_head(row.h), key, e));
       if ((c + 1 - first) % device.step == 0) add_part();
     }
     add_part();
-    l = rounded(device.sum, (device.keeps_sum_scale ? l : l * factor) + sum);
+    l = rounded(device.sum, (device.keeps_sum_scale && is_wrong ? l : l * factor) + sum);
   }
   if (device.hidden_score > -infinity) {
     l += add_hidden_keys(device, row, top, answer.o);

@@ -26,6 +26,8 @@ struct AttentionDevice {
   bool is_normalised = false;
   bool adds_stored = false;                                  // to the row sum: weights as stored
   bool keeps_output_scale = false, keeps_sum_scale = false;  // nothing is rescaled when the maximum rises
+  bool reads_stale_values = false;                           // the rows of V of the tile before
+  bool in_last_tile = false;                                 // the three before hold in the last tile alone
   Round sum;                                                 // the running sum of weights, every `tile` keys
   Round factor;                                              // by which older tiles are rescaled
   Round part;                            // the sum of P V over `tile` keys, before it joins the others

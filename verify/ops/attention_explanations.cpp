@@ -33,11 +33,17 @@ std::vector<DiagnosisEntry> simulated_faults(std::span<const AttentionRow> rows,
 
 constexpr DType coarsest = DType::float8_e5m2;
 
-/// More than scores in the coarsest format there is: they move lse by its unit roundoff times the largest.
+/// More than scores, q, k or a row sum in the coarsest format there is, whose errors are independent.
 bool errs_grossly_in_lse(const AttentionRow& row) {
-  double largest = 0;
-  for (const double s : row.score) largest = std::max(largest, std::abs(s));
-  return row.has_lse && std::abs(row.got_lse - row.lse) > unit_roundoff(coarsest) * largest;
+  double of_scores = 0, of_operands = 0;
+  for (Index c = 0; c < row.count(); ++c) of_scores += std::pow(row.p[c] * row.score[c], 2);
+  for (Index d = 0; d < row.in->qk_width(); ++d) {
+    double key = 0;
+    for (Index c = 0; c < row.count(); ++c) key += row.p[c] * row.k(c, d);
+    of_operands += std::pow(row.spec->scale * row.q(d) * key, 2);
+  }
+  const double most = 1 + 4 * (std::sqrt(of_scores) + std::sqrt(of_operands));
+  return row.has_lse && std::abs(row.got_lse - row.lse) > unit_roundoff(coarsest) * most;
 }
 
 /// More than P and V in that format, whose errors are independent.
@@ -170,10 +176,12 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
   if (o_fails || lse_fails) {
     rows = sampled_rows(attention, expected, store, WhichRows::wrong);
     add(wrong_keys(rows));
+    add(wrong_visibility(attention, rows));
     // A fault that is everywhere may push few rows, and those by chance, beyond their bounds.
     constexpr std::size_t few = 8;
     if (rows.size() < few) rows = sampled_rows(attention, expected, store, WhichRows::all);
     add(wrong_scale(rows));
+    if (!o_fails) add(wrong_lse(rows));
     add(wrong_reach(rows));
     add(undeclared_options(rows));
     add(wrong_pages(rows));

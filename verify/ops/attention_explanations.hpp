@@ -21,6 +21,9 @@ std::vector<DiagnosisEntry> wrong_merge(std::span<const AttentionRow> rows, cons
 /// A scale that is off by the same factor everywhere.
 std::vector<DiagnosisEntry> wrong_scale(std::span<const AttentionRow> rows);
 
+/// An lse that is off by the same number or factor in all rows, where o is right.
+std::vector<DiagnosisEntry> wrong_lse(std::span<const AttentionRow> rows);
+
 /// A softcap or a sink that the dump does not declare.
 std::vector<DiagnosisEntry> undeclared_options(std::span<const AttentionRow> rows);
 
@@ -33,6 +36,10 @@ std::vector<DiagnosisEntry> wrong_reach_of_gradients(const AttentionCase& attent
 
 /// Pages of keys that are read in place of others.
 std::vector<DiagnosisEntry> wrong_pages(std::span<const AttentionRow> rows);
+
+/// Rows that see keys which they should not, or miss some, each row others.
+std::vector<DiagnosisEntry> wrong_visibility(const AttentionCase& attention,
+                                             std::span<const AttentionRow> rows);
 
 /// Keys that are missing, counted more than once or weighted wrongly, and rows of K or V that are not those
 /// of their key.

@@ -4,62 +4,16 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
-#include <memory>
 #include <numbers>
 
-#include "core/array.hpp"
 #include "core/dtype.hpp"
 #include "verify/grid.hpp"
+#include "verify/ops/attention_misreader.hpp"
 
 namespace attest {
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
-constexpr Index most_scores = Index{1} << 22, most_keys_for_tiles = 1024;
-
-/// Makes an array from inputs once for each sequence, and keeps it.
-template <int Rank>
-class Kept {
- public:
-  using Make = std::function<Array<double, Rank>(const AttentionInputs&)>;
-  explicit Kept(Make make) : make_(std::move(make)) {}
-  View<const double, Rank> operator()(const AttentionInputs& in) const {
-    auto found = arrays_->find(in.q.data_handle());
-    if (found == arrays_->end()) found = arrays_->emplace(in.q.data_handle(), make_(in)).first;
-    return found->second.view();
-  }
-
- private:
-  Make make_;
-  std::shared_ptr<std::map<const double*, Array<double, Rank>>> arrays_ =
-      std::make_shared<std::map<const double*, Array<double, Rank>>>();
-};
-
-/// [Hq, Sq, Sk] from f(h, i, j).
-template <class F>
-Array<double, 3> of_pairs(const AttentionInputs& in, const F& f) {
-  Array<double, 3> x({in.q_heads(), in.queries(), in.keys()});
-  for (Index h = 0; h < in.q_heads(); ++h) {
-    for (Index i = 0; i < in.queries(); ++i) {
-      for (Index j = 0; j < in.keys(); ++j) x(h, i, j) = f(h, i, j);
-    }
-  }
-  return x;
-}
-
-/// The vector of key j of head h is that of (head, key) = from(h, j); as many heads as `heads`.
-template <class From>
-Array<double, 3> of_keys(View<const double, 3> x, Index heads, const From& from) {
-  Array<double, 3> copy({heads, x.extent(1), x.extent(2)});
-  for (Index h = 0; h < heads; ++h) {
-    for (Index j = 0; j < x.extent(1); ++j) {
-      const auto [head, key] = from(h, j);
-      for (Index d = 0; d < x.extent(2); ++d) copy(h, j, d) = x(head, key, d);
-    }
-  }
-  return copy;
-}
 
 double capped(double x, double cap) {
   return cap > 0 ? cap * std::tanh(x / cap) : x;
@@ -90,47 +44,9 @@ bool is_visible(const AttentionSpec& spec, const AttentionInputs& in, Index h, I
          (spec.window_right < 0 || j <= at + spec.window_right) && (!in.mask || in.mask(h, i, j) != 0);
 }
 
-class Misreadings {
- public:
-  Misreadings(const AttentionSpec& spec, const AttentionInputs& in)
-      : spec_(spec), has_few_scores_(in.q_heads() * in.queries() * in.keys() <= most_scores) {}
+}  // namespace
 
-  std::vector<NamedMisreading> all;
-
-  void of_masks(const AttentionInputs& in);
-  void of_scores(const AttentionInputs& in);
-  void of_slopes_and_sinks(const AttentionInputs& in);
-  void of_heads(const AttentionInputs& in);
-  void of_values(const AttentionInputs& in);
-
- private:
-  void add(const std::string& name, std::function<void(AttentionInputs&)> apply, bool needs_no_mask = false) {
-    all.push_back({name, needs_no_mask, std::move(apply), false});
-  }
-  /// The bias has this added to it.
-  template <class F>
-  void add_to_bias(const std::string& name, F f, bool needs_no_mask = false) {
-    const Kept<3> bias([f](const AttentionInputs& x) {
-      return of_pairs(
-          x, [&](Index h, Index i, Index j) { return (x.bias ? x.bias(h, i, j) : 0) + f(x, h, i, j); });
-    });
-    add(
-        name, [bias](AttentionInputs& x) { x.bias = bias(x); }, needs_no_mask);
-  }
-  template <class F>
-  void mask(const std::string& name, F f, bool needs_no_mask = false) {
-    const Kept<3> kept([f](const AttentionInputs& x) {
-      return of_pairs(x, [&](Index h, Index i, Index j) { return f(x, h, i, j) ? 1.0 : 0.0; });
-    });
-    add(
-        name, [kept](AttentionInputs& x) { x.mask = kept(x); }, needs_no_mask);
-  }
-
-  AttentionSpec spec_;
-  bool has_few_scores_;
-};
-
-void Misreadings::of_masks(const AttentionInputs& in) {
+void Misreader::of_masks(const AttentionInputs& in) {
   if (!has_few_scores_) return;
   if (in.mask) {
     mask("in/mask the other way round",
@@ -171,7 +87,7 @@ void Misreadings::of_masks(const AttentionInputs& in) {
   }
 }
 
-void Misreadings::of_scores(const AttentionInputs& in) {
+void Misreader::of_scores(const AttentionInputs& in) {
   if (!has_few_scores_) return;
   const double scale = spec_.scale, cap = spec_.softcap;
   if (in.bias) {
@@ -248,7 +164,7 @@ void Misreadings::of_scores(const AttentionInputs& in) {
       true);
 }
 
-void Misreadings::of_slopes_and_sinks(const AttentionInputs& in) {
+void Misreader::of_slopes_and_sinks(const AttentionInputs& in) {
   const auto changed = [](View<const double, 1> x, auto f) {
     Array<double, 1> copy({x.extent(0)});
     for (Index h = 0; h < x.extent(0); ++h) copy(h) = f(x, h);
@@ -271,6 +187,10 @@ void Misreadings::of_slopes_and_sinks(const AttentionInputs& in) {
     slopes("ALiBi without log2(e), in base 2", scaled(std::numbers::ln2));
     const double heads = static_cast<double>(in.q_heads()), step = std::exp2(8 / heads);
     if (in.q_heads() > 1) {
+      slopes("ALiBi slopes of the head before",
+             [](View<const double, 1> x, Index h) { return x(std::max<Index>(h - 1, 0)); });
+      slopes("ALiBi slopes of the head after",
+             [](View<const double, 1> x, Index h) { return x(std::min(h + 1, x.extent(0) - 1)); });
       slopes("ALiBi slopes in the reverse order of heads", reversed);
       slopes("ALiBi slopes 2^(8/Hq) times too large: those of the head before", scaled(step));
       slopes("ALiBi slopes 2^(8/Hq) times too small: those of the head after", scaled(1 / step));
@@ -303,89 +223,13 @@ void Misreadings::of_slopes_and_sinks(const AttentionInputs& in) {
   }
 }
 
-void Misreadings::of_heads(const AttentionInputs& in) {
-  const Index kv = in.kv_heads();
-  if (kv < 2) return;
-  using HeadOf = Index (*)(Index h, Index q, Index kv);
-  const HeadOf own = [](Index h, Index q, Index count) { return h * count / q; };
-  const HeadOf modulo = [](Index h, Index, Index count) { return h % count; };
-  const auto heads = [&](const std::string& name, HeadOf of_k, HeadOf of_v) {
-    const auto read = [](HeadOf head, View<const double, 3> x, Index q) {
-      return of_keys(x, q, [=, count = x.extent(0)](Index h, Index j) {
-        return std::pair{head(h, q, count), j};
-      });
-    };
-    const Kept<3> k([=](const AttentionInputs& x) { return read(of_k, x.k, x.q_heads()); });
-    const Kept<3> v([=](const AttentionInputs& x) { return read(of_v, x.v, x.q_heads()); });
-    add(name, [k, v](AttentionInputs& x) {
-      const View<const double, 3> keys = k(x), values = v(x);
-      x.k = keys, x.v = values;
-    });
-  };
-  const auto of_both = [&](const std::string& name, HeadOf head) { heads(name, head, head); };
-  of_both("every query head reads key/value head 0", [](Index, Index, Index) { return Index{0}; });
-  of_both("key/value heads in the reverse order",
-          [](Index h, Index q, Index count) { return count - 1 - h * count / q; });
-  if (in.group() > 1) {
-    of_both("query head h reads key/value head h mod Hkv", modulo);
-    heads("query head h reads K of its key/value head, but V of head h mod Hkv", own, modulo);
-    heads("query head h reads V of its key/value head, but K of head h mod Hkv", modulo, own);
-    of_both("query head h reads key/value head h / Hkv",
-            [](Index h, Index, Index count) { return std::min(h / count, count - 1); });
-  }
-}
-
-void Misreadings::of_values(const AttentionInputs& in) {
-  const auto of_both = [&](const std::string& rows, auto from) {
-    for (const bool is_v : {true, false}) {
-      const Kept<3> kept([=](const AttentionInputs& x) {
-        const View<const double, 3> tensor = is_v ? x.v : x.k;
-        return of_keys(tensor, tensor.extent(0), [=, count = tensor.extent(1)](Index h, Index j) {
-          return from(h, j, count);  // packed sequences have different numbers of keys
-        });
-      });
-      add("rows of " + std::string(is_v ? "V " : "K ") + rows, [kept, is_v](AttentionInputs& x) {
-        const View<const double, 3> changed = kept(x);
-        (is_v ? x.v : x.k) = changed;
-      });
-    }
-  };
-  const Index keys = in.keys();
-  if (keys < 2) return;
-  of_both("of the key before", [](Index h, Index j, Index) {
-    return std::pair{h, std::max<Index>(j - 1, 0)};
-  });
-  of_both("of the key after", [](Index h, Index j, Index count) {
-    return std::pair{h, std::min(j + 1, count - 1)};
-  });
-  if (in.kv_heads() > 1) {
-    of_both("read in another layout, [Sk, Hkv, width]",
-            [heads = in.kv_heads()](Index h, Index j, Index count) {
-              const Index n = j * heads + h;
-              return std::pair{n / count, n % count};
-            });
-  }
-  if (keys > most_keys_for_tiles) return;
-  for (const Index tile : {16, 32, 64, 128}) {
-    for (Index first = tile; first < keys; first += tile) {
-      const std::string tiles = "of keys " + std::to_string(first) + ".." +
-                                std::to_string(std::min(first + tile, keys) - 1) +
-                                " stale: those of the tile before";
-      of_both(tiles, [=](Index h, Index j, Index) {
-        return std::pair{h, j >= first && j < first + tile ? j - tile : j};
-      });
-    }
-  }
-}
-
-}  // namespace
-
 std::vector<NamedMisreading> misreadings(const AttentionSpec& spec, const AttentionInputs& in) {
-  Misreadings found(spec, in);
+  Misreader found(spec, in);
   found.of_masks(in);
   found.of_scores(in);
   found.of_slopes_and_sinks(in);
   found.of_heads(in);
+  found.of_columns(in);
   found.of_values(in);
   return std::move(found.all);
 }

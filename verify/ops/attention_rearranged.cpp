@@ -88,6 +88,14 @@ std::vector<Decoy> rearranged_outputs(const AttentionCase& attention, std::span<
         return Place{row % n.h, row / n.h, x.e, x.sequence};
       });
     }
+    const Index group = first.in.group();
+    if (!has_keys && group > 1 && first.queries > 1) {
+      add(" of the query heads of a group in another layout: written as [Sq, heads], read as [heads, Sq]",
+          [group](Place x, Place n) {
+            const Index at = x.h % group * n.i + x.i;
+            return Place{x.h / group * group + at % group, at / group, x.e, x.sequence};
+          });
+    }
     if (attention.sequences.size() > 1) {
       exchange(" of the sequences in reverse order", [](Place x, Place n) {
         x.sequence = n.sequence - 1 - x.sequence;
@@ -99,6 +107,12 @@ std::vector<Decoy> rearranged_outputs(const AttentionCase& attention, std::span<
         add(std::string(" of another row: the one ") + (shift < 0 ? "before" : "after"),
             [shift](Place x, Place) {
               x.i += shift;
+              return x;
+            });
+        if (first.in.q_heads() < 2) continue;
+        add(std::string(" of another head: the one ") + (shift < 0 ? "before" : "after"),
+            [shift](Place x, Place n) {
+              x.h = (x.h + shift + n.h) % n.h;
               return x;
             });
       }

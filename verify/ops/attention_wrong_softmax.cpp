@@ -12,6 +12,10 @@ namespace {
 /// Nearly any errors can be taken for a scale that is off, if only by little.
 constexpr double least_scale_error = 2e-5;
 
+/// To fewer, a number fits by chance.
+constexpr Index least_rows_of_lse = 4;
+constexpr double least_explained_of_lse = 0.95 * preference_for_constants;
+
 /// Of the exact answer with another scale.
 Fits fits_of_scale(std::span<const AttentionRow> rows, double factor) {
   AttentionDevice device;
@@ -65,6 +69,17 @@ std::vector<AttentionDevice> wrong_softmax_devices(std::span<const AttentionRow>
       device.keeps_output_scale = output, device.keeps_sum_scale = sum, device.tile = tile;
     }
   }
+  for (const Index tile : {16, 32, 64, 80, 96, 128}) {
+    const std::string of_tile = " in the last tile of " + std::to_string(tile) + " keys that a row sees";
+    const auto in_last_tile = [&](const std::string& fault) -> AttentionDevice& {
+      AttentionDevice& device = add(fault + of_tile);
+      device.in_last_tile = true, device.tile = tile;
+      return device;
+    };
+    in_last_tile("P.V not rescaled").keeps_output_scale = true;
+    in_last_tile("the row sum not rescaled").keeps_sum_scale = true;
+    in_last_tile("rows of V stale: those of the tile before,").reads_stale_values = true;
+  }
   for (const Index tile : {1 << 20, 128, 64, 32}) {
     std::vector<double> scores;
     for (const AttentionRow& row : rows) {
@@ -116,6 +131,38 @@ std::vector<DiagnosisEntry> wrong_scale(std::span<const AttentionRow> rows) {
   std::snprintf(cause, sizeof cause, "a scale %.3g %% too %s", 100 * std::abs(off),
                 off > 0 ? "large" : "small");
   return fitted_fault(fits_of_scale(rows, best), cause);
+}
+
+std::vector<DiagnosisEntry> wrong_lse(std::span<const AttentionRow> rows) {
+  double error = 0, weight = 0, slope = 0, square = 0;
+  Index count = 0;
+  for (const AttentionRow& row : rows) {
+    if (!row.has_lse || !(row.lse_sigma > 0)) continue;
+    const double w = 1 / (row.lse_sigma * row.lse_sigma), off = row.got_lse - row.lse;
+    error += w * off, weight += w;
+    slope += w * off * row.lse, square += w * row.lse * row.lse;
+    ++count;
+  }
+  if (count < least_rows_of_lse || !(square > 0)) return {};
+  const double shift = error / weight, factor = 1 + slope / square;
+  const auto fits_of = [&](auto answer) {
+    Fits fits;
+    for (const AttentionRow& row : rows) {
+      if (row.has_lse && row.lse_sigma > 0)
+        fits.lse.add(row.got_lse, row.lse, answer(row.lse), row.lse_sigma);
+    }
+    return fits;
+  };
+  char sum[96];
+  std::snprintf(sum, sizeof sum, "lse %.4g too %s: its row sum multiplied by %.4g", std::abs(shift),
+                shift > 0 ? "large" : "small", std::exp(shift));
+  char product[48];
+  std::snprintf(product, sizeof product, "lse multiplied by %.8g", factor);
+  std::vector<DiagnosisEntry> all = fitted_fault(fits_of([&](double x) { return x + shift; }), sum);
+  const auto scaled = fitted_fault(fits_of([&](double x) { return factor * x; }), product);
+  all.insert(all.end(), scaled.begin(), scaled.end());
+  std::erase_if(all, [](const DiagnosisEntry& x) { return x.confidence < least_explained_of_lse; });
+  return all;
 }
 
 }  // namespace attest
