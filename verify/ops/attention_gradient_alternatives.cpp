@@ -7,6 +7,7 @@
 #include <set>
 
 #include "ref/attention.hpp"
+#include "verify/ops/attention_gradient_of_bias.hpp"
 #include "verify/ops/attention_overwritten_bias.hpp"
 #include "verify/ops/attention_problem.hpp"
 
@@ -234,6 +235,8 @@ std::vector<Decoy> AttentionProblem::gradient_alternatives(std::span<const Expec
     }
   }
   take(overwritten_dbias(attention_, saved_, expected));
+  take(wrong_dbias(attention_, saved_, expected));
+  take(wrong_dsink(attention_, saved_, expected));
   for (const bool twice : {false, true}) {
     std::vector<Decoy> scaled =
         sampled_gradients(twice ? "dq or dk multiplied by the scale twice" : "dq or dk without the scale",

@@ -8,6 +8,7 @@
 
 #include "verify/grid.hpp"
 #include "verify/ops/attention_explanations.hpp"
+#include "verify/ops/attention_gradient_regions.hpp"
 #include "verify/ops/attention_gradient_sums.hpp"
 
 namespace attest {
@@ -151,6 +152,22 @@ double delta_of(const GradientFactors& f, const GradientSums& sums, const Round&
   return sum;
 }
 
+double delta_of_rounded_products(const GradientFactors& f, const GradientSums& sums, const Round& product) {
+  double sum = 0;
+  for (Index e = 0; e < sums.v_width; ++e) sum += product(f.d_o[e * sums.d_o_step] * f.o[e * sums.o_step]);
+  return sum;
+}
+
+/// Summed in another format, every `step` columns.
+double narrow_delta(const GradientFactors& f, const GradientSums& sums, const Round& total, Index step) {
+  double sum = 0, part = 0;
+  for (Index e = 0; e < sums.v_width; ++e) {
+    part += f.d_o[e * sums.d_o_step] * f.o[e * sums.o_step];
+    if ((e + 1) % step == 0) sum = total(sum + part), part = 0;
+  }
+  return total(sum + part);
+}
+
 /// All of a gradient off by the factor that fits best, unless it is 0.
 std::optional<Device> multiplied(const std::string& output, std::span<const WeightedSum> rows) {
   double got = 0, square = 0;
@@ -207,6 +224,16 @@ void add_stages(const Contract& contract, const Expected& e, double scale, const
     if (grid.precision < type.precision || grid.emin > type.emin) {
       add("delta formed from o in " + name, [=, &sums](GradientFactors f) {
         f.delta = delta_of(f, sums, round);
+        return f;
+      });
+    }
+    add("products do o of delta rounded to " + name, [=, &sums](GradientFactors f) {
+      f.delta = delta_of_rounded_products(f, sums, round);
+      return f;
+    });
+    for (const Index step : {1, 8, 16, 32}) {
+      add("delta accumulated in " + name, [=, &sums](GradientFactors f) {
+        f.delta = narrow_delta(f, sums, round, step);
         return f;
       });
     }
@@ -292,6 +319,7 @@ std::vector<DiagnosisEntry> wrong_gradients(const AttentionCase& attention,
         likeliest(candidates, [&](const Device& device) { return fit(device, sums).explained(); });
     std::ranges::copy_if(best, std::back_inserter(all),
                          [](const DiagnosisEntry& x) { return !x.cause.empty(); });
+    std::ranges::move(misread_gradient(attention, saved, e), std::back_inserter(all));
   }
   return all;
 }
