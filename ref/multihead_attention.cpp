@@ -7,7 +7,7 @@
 namespace attest::ref {
 
 void linear(View<const double, 2> x, View<const double, 2> w, View<const double, 1> b, View<double, 2> y) {
-#pragma omp parallel for
+#pragma omp parallel for if (x.extent(0) > 1)
   for (Index r = 0; r < x.extent(0); ++r) {
     for (Index n = 0; n < w.extent(0); ++n) {
       double sum = b ? b(n) : 0;

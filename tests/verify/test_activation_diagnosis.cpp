@@ -127,3 +127,67 @@ TEST_CASE("few wrong elements of an activation do not look like its arithmetic")
     CHECK(first_cause(c) == "none");
   }
 }
+
+TEST_CASE("constants of an activation that are too short are named by their digits") {
+  const auto tanh_form = [](double a, double c) {
+    return [a, c](double x) { return x / (1 + std::exp(-2 * a * (x + c * x * x * x))); };
+  };
+  const auto of_y = [](const std::string& approximate, const Function& f) {
+    Case c = dump("gelu", approximate, DType::float32, f, slope(Activation::gelu_tanh));
+    c.out.erase("dx");
+    return first_cause(c);
+  };
+  CHECK(of_y("tanh", tanh_form(0.7978845608, 0.0447)) == "0.0447 in the place of 0.044715");
+  CHECK(of_y("tanh", tanh_form(0.798, 0.044715)) == "0.798 in the place of sqrt(2/pi)");
+  CHECK(of_y("none", [](double x) { return x * std::erfc(-0.7071 * x) / 2; }) ==
+        "erf(0.7071 x), not erf(x / sqrt(2))");
+  CHECK(of_y("none", [](double x) { return 0.99 * value(Activation::gelu_erf)(x); }) == "y times 0.99");
+}
+
+TEST_CASE("derivatives with a factor wrong or missing are named") {
+  for (const DType element : elements) {
+    const auto of_silu = [&](const Function& g) {
+      return first_cause(dump("silu", "", element, value(Activation::silu), g));
+    };
+    INFO(format_of(element).name);
+    CHECK(of_silu([](double x) { return sigmoid(x) + x * (1 - sigmoid(x)); }) ==
+          "the second term of the derivative without the sigmoid");
+    CHECK(of_silu([](double x) { return sigmoid(x) + 0.7 * x * sigmoid(x) * (1 - sigmoid(x)); }) ==
+          "the second term of the derivative times 0.7");
+    CHECK(first_cause(dump("gelu", "quick", element, value(Activation::gelu_quick), [](double x) {
+            const double s = sigmoid(1.702 * x);
+            return s + x * s * (1 - s);
+          })) == "the second term of the derivative without the factor 1.702");
+    CHECK(first_cause(dump("gelu", "tanh", element, value(Activation::gelu_tanh), [](double x) {
+            const double a = ref::gelu_tanh_scale, c = ref::gelu_tanh_cubic;
+            const double t = std::tanh(a * (x + c * x * x * x));
+            return (1 + t) / 2 + x / 2 * (1 - t * t) * a * (1 + c * x * x);
+          })) == "x^2 in place of 3 x^2 in the derivative");
+  }
+}
+
+TEST_CASE("elements of an activation that are those of other places are named") {
+  for (const DType element : elements) {
+    Case c = dump("silu", "", element, value(Activation::silu), slope(Activation::silu));
+    for (const char* name : {"y", "dx"})
+      for (Index at = 1024; at < 2000; ++at) c.out.at(name).values[at] = c.out.at(name).values[at - 1024];
+    INFO(format_of(element).name);
+    CHECK(first_cause(c) == "elements at their index modulo 1024");
+  }
+}
+
+TEST_CASE("an activation by an approximation is told from one that errs by chance") {
+  const auto with = [](auto error) {
+    test::Random random(3);
+    Case c = dump(
+        "gelu", "none", DType::float32,
+        [&](double x) { return x * (std::erfc(-x / std::sqrt(2)) / 2 + error(x, random)); },
+        slope(Activation::gelu_erf));
+    c.out.erase("dx");
+    return first_cause(c);
+  };
+  CHECK(with([](double x, test::Random&) {
+          return 1e-5 * std::sin(5 * x);
+        }).starts_with("erf by an approximation that is off by up to"));
+  CHECK(with([](double, test::Random& random) { return 1e-5 * random.symmetric(); }) == "none");
+}

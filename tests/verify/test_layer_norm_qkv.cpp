@@ -205,6 +205,37 @@ TEST_CASE("the faults of layer_norm_qkv have names") {
   }
 }
 
+TEST_CASE("heads of layer_norm_qkv that are those of others, and sums in 16 bits, are named") {
+  for (const DType element : {DType::float16, DType::bfloat16}) {
+    QkvSetup setup;
+    setup.element = setup.stored = element;
+    setup.tokens = 30;
+    setup.width = 96;
+    setup.heads = 4;
+    INFO(format_of(element).name);
+    Case c = qkv_dump(setup, {});
+    Tensor& v = c.out.at("v");
+    const Index head = setup.tokens * setup.width / setup.heads;
+    for (Index b = 0; b < setup.batch; ++b)
+      for (Index n = 0; n < head; ++n) v.values[(4 * b + 3) * head + n] = v.values[(4 * b + 2) * head + n];
+    CHECK(first_cause(c) == "v of the head before in the last head");
+
+    c = qkv_dump(setup, {});
+    Tensor &weight = c.in.at("qkv_weight"), given = weight;
+    for (Index third = 0; third < 3; ++third)
+      for (Index m = 0; m < 96; ++m)
+        for (Index j = 0; j < 96; ++j)
+          weight.values[(third * 96 + m % 24 * 4 + m / 24) * 96 + j] =
+              given.values[(third * 96 + m) * 96 + j];
+    if (setup.has_qkv_bias) {
+      const Tensor bias = c.in.at("qkv_bias");
+      for (Index o = 0; o < 288; ++o)
+        c.in.at("qkv_bias").values[o / 96 * 96 + o % 96 % 24 * 4 + o % 96 / 24] = bias.values[o];
+    }
+    CHECK(first_cause(c) == "rows of qkv_weight counted as [3, D, H]");
+  }
+}
+
 TEST_CASE("the exact q, k and v of layer_norm_qkv are the oracle's") {
   QkvSetup setup;
   setup.element = setup.stored = DType::float64;

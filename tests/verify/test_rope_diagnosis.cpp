@@ -1,5 +1,9 @@
 // What is said of rotary embeddings that fail: each planted fault has its name, and not another's.
+#include <algorithm>
+#include <cmath>
 #include <string>
+#include <tuple>
+#include <utility>
 
 #include "tests/catch.hpp"
 #include "tests/emulate/judged.hpp"
@@ -101,5 +105,52 @@ TEST_CASE("few wrong elements of a rotary embedding do not look like its arithme
     for (const Index at : {70, 1207, 5303}) c.out.at("y").values[at] *= 1 + 64 * unit_roundoff(element);
     INFO(setup.text());
     CHECK(first_cause(c) == "none");
+  }
+}
+
+TEST_CASE("rotary embeddings of other positions and with one product rounded are named") {
+  for (const DType element : elements) {
+    RopeSetup setup;
+    setup.element = element;
+    setup.rows = 200;
+    const Case right = rope_dump(setup, {});
+    const auto changed = [&](auto turned) {
+      Case c = right;
+      for (const auto& [output, input, sign] : {std::tuple{"y", "x", 1.0}, std::tuple{"dx", "dy", -1.0}}) {
+        if (!c.out.contains(output)) continue;
+        const std::vector<double>& x = c.in.at(input).values;
+        for (Index h = 0; h < 2; ++h) {
+          for (Index s = 0; s < 200; ++s) {
+            for (Index k = 0; k < 32; ++k) {
+              const Index at = (h * 200 + s) * 64 + k;
+              const double f = round_to(std::pow(10000, -static_cast<double>(k) / 32), DType::float32);
+              const auto [a, b] = turned(s, f, x[at], x[at + 32], sign);
+              c.out.at(output).values[at] = round_to(a, element);
+              c.out.at(output).values[at + 32] = round_to(b, element);
+            }
+          }
+        }
+      }
+      return first_cause(c);
+    };
+    INFO(format_of(element).name);
+    CHECK(changed([](Index s, double f, double x, double y, double sign) {
+            const double angle = round_to(static_cast<double>(std::min<Index>(s, 127)) * f, DType::float32);
+            const double c = std::cos(angle), d = sign * std::sin(angle);
+            return std::pair{x * c - y * d, y * c + x * d};
+          }) == "positions clamped to 127");
+    CHECK(changed([&](Index s, double f, double x, double y, double sign) {
+            const double angle = round_to(static_cast<double>(s) * f, DType::float32);
+            const double c = std::cos(angle), d = sign * std::sin(angle);
+            const double first = round_to(x * c - y * d, element);
+            return std::pair{first, y * c + first * d};
+          }) == "the second column of a pair, formed of the first as overwritten");
+    if (element == DType::bfloat16) continue;
+    CHECK(
+        changed([](Index s, double f, double x, double y, double sign) {
+          const double angle = round_to(static_cast<double>(s) * f, DType::float32);
+          const double c = std::cos(angle), d = sign * std::sin(angle);
+          return std::pair{x * c - round_to(y * d, DType::float16), round_to(y * c, DType::float16) + x * d};
+        }) == "products with the second column of a pair in float16");
   }
 }

@@ -161,3 +161,77 @@ TEST_CASE("few wrong elements of a softmax do not look like its arithmetic") {
     CHECK(first_cause(c) == "none");
   }
 }
+
+TEST_CASE("row sums of other rows, of threads and of other powers are named") {
+  for (const DType element : elements) {
+    SoftmaxSetup setup;
+    setup.element = element;
+    setup.outer = 40;
+    const Case right = dump(setup, {});
+    const std::vector<double> x = right.in.at("x").values, m = right.out.at("m").values,
+                              l = right.out.at("l").values;
+    INFO(format_of(element).name);
+    Case c = changed(right, "y", [&](Index at, double) {
+      const Index row = at / 100, of = row % 4 == 3 ? row - 1 : row;
+      return std::exp(x[at] - m[row]) / l[of];
+    });
+    c.out = {{"y", c.out.at("y")}};
+    CHECK(first_cause(c) == "the row sum of the row before");
+    c = changed(right, "y", [&](Index at, double) {
+      double sum = 0;
+      for (Index lane = 0; lane < 32; ++lane) {
+        double own = 0;
+        for (Index j = lane; j < 100; j += 32)
+          own = round_to(own + std::exp(x[at / 100 * 100 + j] - m[at / 100]), DType::bfloat16);
+        sum += own;
+      }
+      return std::exp(x[at] - m[at / 100]) / sum;
+    });
+    c.out = {{"y", c.out.at("y")}};
+    CHECK(first_cause(c) == "row sums of each of 32 threads, in bfloat16");
+    c = changed(right, "y", [&](Index at, double) {
+      double sum = 0;
+      for (Index j = at / 100 * 100; j < at / 100 * 100 + 100; ++j)
+        if (j % 100 < 40 || j % 100 >= 48) sum += std::exp(x[j] - m[at / 100]);
+      return std::exp(x[at] - m[at / 100]) / sum;
+    });
+    c.out = {{"y", c.out.at("y")}};
+    CHECK(first_cause(c) == "columns 40..47 missing in the row sum");
+    if (element != DType::float32) continue;
+    for (Index row = 0; row < 40; ++row) {
+      double sum = 0;
+      for (Index j = 0; j < 100; ++j) sum += std::exp2(1.4427 * (x[row * 100 + j] - m[row]));
+      c.out.at("y").values[row] = 0;
+      for (Index j = 0; j < 100; ++j)
+        c.out.at("y").values[row * 100 + j] =
+            round_to(std::exp2(1.4427 * (x[row * 100 + j] - m[row])) / sum, element);
+    }
+    Case with_l = right;
+    with_l.out = {{"y", c.out.at("y")}, {"l", right.out.at("l")}};
+    for (Index row = 0; row < 40; ++row) {
+      double sum = 0;
+      for (Index j = 0; j < 100; ++j) sum += std::exp2(1.4427 * (x[row * 100 + j] - m[row]));
+      with_l.out.at("l").values[row] = round_to(sum, element);
+    }
+    CHECK(first_cause(with_l) == "powers of 2 with log2(e) as 1.4427");
+  }
+}
+
+TEST_CASE("a gradient of softmax whose sum has another factor is named") {
+  for (const DType element : elements) {
+    SoftmaxSetup setup;
+    setup.element = element;
+    setup.outer = 40;
+    const Case right = dump(setup, {});
+    const std::vector<double> x = right.in.at("x").values, dy = right.in.at("dy").values,
+                              m = right.out.at("m").values, l = right.out.at("l").values;
+    const Case c = changed(right, "dx", [&](Index at, double dx) {
+      const Index row = at / 100;
+      double sum = 0;
+      for (Index j = row * 100; j < row * 100 + 100; ++j) sum += std::exp(x[j] - m[row]) / l[row] * dy[j];
+      return row % 4 == 3 ? std::exp(x[at] - m[row]) / l[row] * (dy[at] - sum / 2) : dx;
+    });
+    INFO(format_of(element).name);
+    CHECK(first_cause(c) == "the gradient's sum times 0.5");
+  }
+}

@@ -2,6 +2,7 @@
 // formats. All of them are gates: y = x gate(x), or, of the sigmoid, the gate alone.
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <numbers>
 #include <set>
 
@@ -106,7 +107,9 @@ double fitted_slope(bool is_sigmoid, const std::vector<double>& x, const std::ve
 }  // namespace
 
 std::vector<Decoy> ActivationProblem::alternatives(std::span<const Expected> expected) const {
-  std::vector<Decoy> all;
+  std::vector<Decoy> all = fitted_constants(expected);
+  std::ranges::move(wrong_derivatives(expected), std::back_inserter(all));
+  std::ranges::move(misplaced(expected), std::back_inserter(all));
   const bool is_sigmoid = kind_ == Activation::sigmoid;
   const auto add = [&](std::vector<Decoy> answers, bool is_of_whole_call) {
     for (Decoy& answer : answers) {

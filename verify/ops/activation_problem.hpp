@@ -20,9 +20,14 @@ class ActivationProblem : public Problem {
   void recheck(std::span<const Expected> expected) const override;
   std::vector<Decoy> decoys(std::span<const Expected> expected) const override;
   std::vector<Decoy> alternatives(std::span<const Expected> expected) const override;
+  std::vector<DiagnosisEntry> explanations(std::span<const Expected> expected) const override;
 
  private:
   void fill_values(Expected& expected) const;
+
+  std::vector<Decoy> fitted_constants(std::span<const Expected> expected) const;
+  std::vector<Decoy> wrong_derivatives(std::span<const Expected> expected) const;
+  std::vector<Decoy> misplaced(std::span<const Expected> expected) const;
 
   using Function = std::function<double(double x)>;
   using Gradient = std::function<double(double x, double dy)>;

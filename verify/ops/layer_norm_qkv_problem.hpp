@@ -48,6 +48,10 @@ class LayerNormQkvProblem : public Problem {
                                      double (*rstd)(double v, double eps, double n),
                                      Index (*order)(Index o, Index heads, Index head_width)) const;
 
+  /// Products with `rows`, the normalised tokens, that a kernel adds up in 16 bits.
+  std::vector<Decoy> narrow_products(const std::vector<Index>& tokens,
+                                     const std::vector<std::vector<double>>& rows) const;
+
   const Case& case_;
   NormSpec spec_{};
   LayerNormQkvInputs in_;

@@ -1,15 +1,21 @@
-// What would explain a multi-head attention that failed: other heads, scales, masks, biases and weights.
+// What would explain a multi-head attention that failed: other scales, numbers of heads, biases and weights.
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
+#include "verify/compare.hpp"
 #include "verify/ops/multihead_attention_problem.hpp"
 #include "verify/ops/quantised.hpp"
+#include "verify/ops/sample.hpp"
 
 namespace attest {
 namespace {
 
 /// Projections of a batch entry that cost more than this are not repeated with other weights.
 constexpr Index most_products = Index{1} << 28;
+
+/// Batch entries that answers are given for.
+constexpr Index most_entries = 4;
 
 /// w[N, M] with every block of N rows transposed.
 Array<double, 2> transposed_blocks(View<const double, 2> w) {
@@ -22,9 +28,25 @@ Array<double, 2> transposed_blocks(View<const double, 2> w) {
 
 }  // namespace
 
-std::vector<Decoy> MultiheadProblem::alternatives(std::span<const Expected>) const {
-  const ref::MultiheadInputs in = multihead_.entry(0);
-  const ref::Projected right = ref::project(in);
+std::vector<Decoy> MultiheadProblem::alternatives(std::span<const Expected> expected) const {
+  std::vector<Decoy> all = other_projections();
+  const Index head = wrong_head(expected);
+  const bool only_weights_fail = std::ranges::none_of(
+      expected, [](const Expected& e) { return e.output == "y" && has_wrong_elements(e); });
+  // Masks may differ from entry to entry.
+  for (const Index b : evenly_spread(multihead_.batch, most_entries)) {
+    const ref::Projected right = ref::project(multihead_.entry(b));
+    const std::vector<Index> rows = telling_rows(b, expected);
+    for (auto&& answers :
+         {other_options(b, right), other_operands(b, right, rows, head),
+          other_masks(b, right, rows, head, only_weights_fail), other_stores(b, right, rows)})
+      all.insert(all.end(), answers.begin(), answers.end());
+  }
+  return all;
+}
+
+std::vector<Decoy> MultiheadProblem::other_options(Index b, const ref::Projected& right) const {
+  const ref::MultiheadInputs in = multihead_.entry(b);
   const AttentionSpec& spec = multihead_.spec;
   const Index heads = multihead_.heads, width = multihead_.width;
   std::vector<Decoy> all;
@@ -37,7 +59,7 @@ std::vector<Decoy> MultiheadProblem::alternatives(std::span<const Expected>) con
   const auto with_scale = [&](const std::string& name, double scale) {
     AttentionSpec wrong = spec;
     wrong.scale = scale;
-    if (scale != spec.scale) add(sampled(name, 0, wrong, attention_inputs(right, in), in), false);
+    if (scale != spec.scale) add(sampled(name, b, wrong, attention_inputs(right, in), in), false);
   };
   with_scale("the scale applied twice", spec.scale * spec.scale);
   with_scale("a scale of 1/D", static_cast<double>(heads) / static_cast<double>(width));
@@ -50,39 +72,53 @@ std::vector<Decoy> MultiheadProblem::alternatives(std::span<const Expected>) con
       const bool is_default = spec.scale == 1 / std::sqrt(static_cast<double>(width / heads));
       if (is_default) wrong.scale = 1 / std::sqrt(static_cast<double>(width / count));
       for (Decoy& answer :
-           sampled("heads = " + std::to_string(count), 0, wrong, attention_inputs(right, in, count), in))
+           sampled("heads = " + std::to_string(count), b, wrong, attention_inputs(right, in, count), in))
         if (answer.output == "y") all.push_back(std::move(answer));
     }
   }
   if (in.mask) {
     ref::MultiheadInputs unmasked = in;
     unmasked.mask = {};
-    add(sampled("the mask ignored", 0, spec, attention_inputs(right, unmasked), unmasked), false);
+    add(sampled("the mask ignored", b, spec, attention_inputs(right, unmasked), unmasked), false);
     Array<double, 3> inverted({heads, multihead_.queries, multihead_.keys});
     for (Index h = 0; h < heads; ++h)
       for (Index i = 0; i < multihead_.queries; ++i)
         for (Index j = 0; j < multihead_.keys; ++j) inverted(h, i, j) = in.mask(h, i, j) == 0;
     ref::MultiheadInputs wrong = in;
     wrong.mask = std::as_const(inverted).view();
-    add(sampled("the mask inverted", 0, spec, attention_inputs(right, wrong), wrong), false);
+    add(sampled("the mask inverted", b, spec, attention_inputs(right, wrong), wrong), false);
   }
   for (Index third = 0; in.in_bias && third < 3; ++third) {
     ref::Projected plain = right;
     Array<double, 2>& x = third == 0 ? plain.q : third == 1 ? plain.k : plain.v;
     for (Index r = 0; r < x.extent(0); ++r)
       for (Index m = 0; m < width; ++m) x(r, m) -= in.in_bias(third * width + m);
-    add(sampled(std::string("no in_proj_bias in ") + "qkv"[third], 0, spec, attention_inputs(plain, in), in),
+    add(sampled(std::string("no in_proj_bias in ") + "qkv"[third], b, spec, attention_inputs(plain, in), in),
         false);
   }
   if (multihead_.average_weights && heads > 1) {
     for (Decoy& answer :
-         sampled("weights added up over the heads, not averaged", 0, spec, attention_inputs(right, in), in)) {
+         sampled("weights added up over the heads, not averaged", b, spec, attention_inputs(right, in), in)) {
       if (answer.output != "weights") continue;
       for (double& value : answer.value) value *= static_cast<double>(heads);
       all.push_back(std::move(answer));
     }
   }
+  return all;
+}
 
+std::vector<Decoy> MultiheadProblem::other_projections() const {
+  const ref::MultiheadInputs in = multihead_.entry(0);
+  const ref::Projected right = ref::project(in);
+  const AttentionSpec& spec = multihead_.spec;
+  const Index width = multihead_.width;
+  std::vector<Decoy> all;
+  const auto add = [&](std::vector<Decoy> answers, bool is_of_whole_call) {
+    for (Decoy& answer : answers) {
+      answer.is_of_whole_call = is_of_whole_call;
+      all.push_back(std::move(answer));
+    }
+  };
   const auto with_out_weight = [&](const std::string& name, View<const double, 2> w, bool is_of_whole_call) {
     ref::MultiheadInputs wrong = in;
     wrong.out_weight = w;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "verify/ops/multihead_attention_problem.hpp"
+#include "verify/ops/sample.hpp"
 #include "verify/recheck.hpp"
 #include "verify/text.hpp"
 
@@ -50,15 +51,13 @@ void MultiheadProblem::add_row(std::vector<Decoy>& answers, Index b, Index i, Vi
 }
 
 std::vector<Decoy> MultiheadProblem::sampled(const std::string& name, Index b, const AttentionSpec& spec,
-                                             const AttentionInputs& attention,
-                                             const ref::MultiheadInputs& in) const {
+                                             const AttentionInputs& attention, const ref::MultiheadInputs& in,
+                                             const std::vector<Index>& given) const {
   std::vector<Decoy> answers;
   for (const auto& [output, tensor] : case_.out) answers.push_back({name, output, {}, {}});
   std::vector<double> y(multihead_.width);
   Array<double, 2> p({attention.q.extent(0), attention.keys()});
-  const Index rows = attention.queries(), wanted = std::min(rows, sampled_rows);
-  for (Index taken = 0; taken < wanted; ++taken) {
-    const Index i = wanted == 1 ? 0 : taken * (rows - 1) / (wanted - 1);
+  for (const Index i : given.empty() ? evenly_spread(attention.queries(), sampled_rows) : given) {
     ref::multihead_attention_row(spec, attention, in, i, {y.data(), {multihead_.width}}, p.view());
     add_row(answers, b, i, {y.data(), {multihead_.width}}, p.view());
   }

@@ -1,5 +1,6 @@
 // What would explain a normalisation that failed: what kernels would have written that err in a known way.
 #include <algorithm>
+#include <iterator>
 
 #include "core/array.hpp"
 #include "verify/compare.hpp"
@@ -28,6 +29,15 @@ std::vector<Decoy> NormProblem::alternatives(std::span<const Expected> expected)
   Array<double, 1> y({width}), dx({width});
   std::vector<Decoy> all = narrow_gradient_sums(expected);
   std::vector<NormVariant> variants = norm_variants(norm_.spec, norm_.in, norm_.contract.compute);
+  if (is_wrong("y") || is_wrong("mean") || is_wrong("rstd"))
+    std::ranges::move(norm_forward_variants(norm_.spec, norm_.in, norm_.contract.compute),
+                      std::back_inserter(variants));
+  for (const char* alone : {"x", "residual"}) {
+    if (!case_.input("residual")) continue;
+    NormVariant& v = variants.emplace_back(
+        NormVariant{std::string("statistics of ") + alone + " alone", norm_.spec, norm_.in});
+    v.of_statistics = {case_.input(alone)->values.data(), {rows, width}};
+  }
   const std::vector<double> other_sum = norm_.other_sum();
   if (!other_sum.empty()) {
     NormVariant& v =
@@ -40,6 +50,8 @@ std::vector<Decoy> NormProblem::alternatives(std::span<const Expected> expected)
     const NormStages kernel(variant, norm_.dy);
     std::vector<Decoy> answers;
     for (const Expected& e : expected) {
+      // How variances are merged is another matter than how means are.
+      if (variant.merges_alike && is_wrong("mean") && e.output != "mean") continue;
       answers.push_back({variant.name, e.output, {}, {}});
       answers.back().is_of_whole_call = variant.is_of_whole_call;
     }

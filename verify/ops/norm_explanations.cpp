@@ -1,6 +1,7 @@
 // Where a normalisation errs if nothing explains how: in which of its sums.
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
 
 #include "verify/compare.hpp"
@@ -39,6 +40,8 @@ double explained_by_factors(const Expected& y, const NormInputs& in) {
 
 std::vector<DiagnosisEntry> NormProblem::explanations(std::span<const Expected> expected) const {
   std::vector<DiagnosisEntry> all = lost_rows(expected);
+  std::ranges::move(lost_columns(expected), std::back_inserter(all));
+  std::ranges::move(one_pass(expected), std::back_inserter(all));
   std::map<std::string, const Expected*> wrong;
   for (const Expected& e : expected)
     if (has_wrong_elements(e)) wrong[e.output] = &e;

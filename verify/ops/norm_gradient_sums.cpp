@@ -5,19 +5,15 @@
 #include <optional>
 
 #include "verify/compare.hpp"
+#include "verify/ops/lost_terms.hpp"
 #include "verify/ops/norm_problem.hpp"
 #include "verify/ops/norm_stages.hpp"
 #include "verify/ops/sample.hpp"
-#include "verify/ops/weighted_sums.hpp"
 
 namespace attest {
 namespace {
 
-/// One number is fitted to a few columns: in fewer it always fits.
-constexpr Index least_columns = 32, most_columns = 64, most_rows = 1 << 16;
-
-/// What a range of rows has to explain of the squared errors.
-constexpr double least_explained = 0.9;
+constexpr Index most_columns = 64, most_rows = 1 << 16;
 
 /// A few columns of dweight or dbias as sums: what every row adds, [R, C].
 struct ColumnSums {
@@ -87,31 +83,10 @@ Decoy narrow_sum(const ColumnSums& sums, const Division& division, DType narrow,
   return decoy;
 }
 
-/// The row that explains most of the squared errors, with a weight off by x.
-struct WrongRow {
-  Index row = 0;
-  double x = 0, explained = 0;
-};
-
-WrongRow best_row(const WeightedSum& sum) {
-  WrongRow best;
-  for (const Term& term : sum.terms) {
-    double rr = 0, rd = 0, dd = 0;
-    for (Index e = 0; e < sum.width(); ++e) {
-      const double r = sum.got[e] - sum.exact[e], d = term.vector[e];
-      rr += r * r, rd += r * d, dd += d * d;
-    }
-    if (dd > 0 && rr > 0 && rd * rd > best.explained * dd * rr)
-      best = {term.place, rd / dd, rd * rd / (dd * rr)};
-  }
-  return best;
-}
-
 /// Rows whose weight is 0 or 2 in place of 1, if that explains the errors.
 std::optional<DiagnosisEntry> lost_or_doubled_rows(const ColumnSums& sums) {
   const Expected& e = *sums.expected;
   const Index width = static_cast<Index>(sums.columns.size());
-  if (width < least_columns) return {};
   WeightedSum sum;
   for (Index i = 0; i < sums.rows(); ++i) sum.terms.push_back({i, 1, &sums.terms[i * width], 1});
   sum.places = sums.rows();
@@ -119,20 +94,7 @@ std::optional<DiagnosisEntry> lost_or_doubled_rows(const ColumnSums& sums) {
     sum.exact.push_back(e.value[j]);
     sum.got.push_back(e.dumped->values[j]);
   }
-  const auto entry = [&](const std::string& rows, double explained, const char* what) {
-    return DiagnosisEntry{rows + what + e.output, explained,
-                          "explains " + percent(explained) + " of the squared errors"};
-  };
-  const WrongRow row = best_row(sum);
-  const WrongRange range = best_range({&sum, 1}, false);
-  for (const auto& [x, what] : {std::pair{-1.0, " missing in "}, std::pair{1.0, " twice in "}}) {
-    if (row.explained >= least_explained && all_near({row.x}, x))
-      return entry("row " + std::to_string(row.row), row.explained, what);
-    if (range.explained >= least_explained && !range.spans_all(sums.rows()) && range.changes_by(x))
-      return entry("rows " + std::to_string(range.first) + ".." + std::to_string(range.last - 1),
-                   range.explained, what);
-  }
-  return {};
+  return lost_or_doubled(sum, "row", e.output);
 }
 
 }  // namespace

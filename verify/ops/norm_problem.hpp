@@ -29,6 +29,8 @@ class NormProblem : public Problem {
   std::vector<Index> sampled_rows() const;
   std::vector<Decoy> narrow_gradient_sums(std::span<const Expected> expected) const;
   std::vector<DiagnosisEntry> lost_rows(std::span<const Expected> expected) const;
+  std::vector<DiagnosisEntry> lost_columns(std::span<const Expected> expected) const;
+  std::vector<DiagnosisEntry> one_pass(std::span<const Expected> expected) const;
   void expect_sum(Expected& sum) const;
 
   const Case& case_;

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <utility>
 
 namespace attest {
 
@@ -10,32 +12,104 @@ using enum NormStage;
 
 double NormStages::weight(Index j) const {
   const NormInputs& in = variant_.in;
-  return in.weight ? at(NormStage::weight, in.weight(j) + variant_.spec.weight_offset) : 1;
+  const Index from = variant_.weight_column ? variant_.weight_column(j) : j;
+  return in.weight ? at(NormStage::weight, in.weight(from) + variant_.spec.weight_offset) : 1;
+}
+
+double NormStages::bias(Index j) const {
+  return variant_.in.bias ? variant_.in.bias(variant_.bias_column ? variant_.bias_column(j) : j) : 0;
+}
+
+template <class TermOf>
+double NormStages::sum(Index count, bool is_exact, TermOf term) const {
+  std::vector<double> of_lane(std::max<Index>(variant_.lanes, 1));
+  for (Index j = 0; j < count; ++j) {
+    double& own = of_lane[variant_.lanes > 0 ? j / variant_.vector % variant_.lanes : 0];
+    own = is_exact ? own + term(j) : at(running_sum, own + term(j));
+  }
+  if (variant_.merge == NormVariant::Merge::in_order)
+    return std::accumulate(of_lane.begin(), of_lane.end(), 0.0);
+  for (std::size_t n = of_lane.size() / 2; n > 0; n /= 2) {
+    for (std::size_t t = 0; t < n; ++t) {
+      const auto [a, b] =
+          variant_.merge == NormVariant::Merge::halves ? std::pair{t, t + n} : std::pair{2 * t, 2 * t + 1};
+      of_lane[t] = is_exact ? of_lane[a] + of_lane[b] : at(merged_sum, of_lane[a] + of_lane[b]);
+    }
+  }
+  return of_lane.front();
 }
 
 double NormStages::mean_of(Index i) const {
   if (!variant_.spec.is_centred) return 0;
   if (variant_.in.mean) return at(mean, variant_.in.mean(i));
-  double sum = 0;
-  for (Index j = 0; j < variant_.in.width(); ++j) sum = at(running_sum, sum + variant_.in.x(i, j));
-  return at(mean, sum / static_cast<double>(variant_.in.width()));
+  const Index width = variant_.in.width();
+  if (!variant_.merges_alike)
+    return at(mean, sum(width, variant_.rounds_squares_only, [&](Index j) { return x(i, j); }) /
+                        static_cast<double>(width));
+  std::vector<double> sums(variant_.lanes), counts(variant_.lanes);
+  for (Index j = 0; j < width; ++j) {
+    const Index lane = j / variant_.vector % variant_.lanes;
+    sums[lane] += x(i, j), counts[lane] += 1;
+  }
+  double mu = 0;
+  for (Index lane = 0; lane < variant_.lanes; ++lane)
+    if (counts[lane] > 0) mu += sums[lane] / counts[lane] / static_cast<double>(variant_.lanes);
+  return at(mean, mu);
+}
+
+/// Squares about the mean of each lane, and of those means about theirs, as if the lanes were equally long.
+double NormStages::variance_of_equal_lanes(Index i, double mu) const {
+  const Index width = variant_.in.width();
+  const double n = static_cast<double>(width);
+  std::vector<double> sums(variant_.lanes), counts(variant_.lanes);
+  double squares = 0;
+  for (Index j = 0; j < width; ++j) {
+    const Index lane = j / variant_.vector % variant_.lanes;
+    const double d = x(i, j) - mu;
+    sums[lane] += d, counts[lane] += 1, squares += d * d;
+  }
+  const double mean_count = n / static_cast<double>(variant_.lanes);
+  for (Index lane = 0; lane < variant_.lanes; ++lane)
+    if (counts[lane] > 0)
+      squares += (mean_count - counts[lane]) * (sums[lane] / counts[lane]) * (sums[lane] / counts[lane]);
+  return squares / n;
+}
+
+double NormStages::variance_of(Index i) const {
+  const Index width = variant_.in.width(), summed = variant_.summed > 0 ? variant_.summed : width;
+  const double n = static_cast<double>(width);
+  const double mu = variant_.spec.is_centred ? at(mean_in_variance, mean_of(i)) : 0;
+  if (variant_.merges_alike) return at(variance, variance_of_equal_lanes(i, mu));
+  const double centre = variant_.is_one_pass ? 0 : mu;
+  const double squares =
+      static_cast<double>(variant_.padding) * centre * centre + sum(summed, false, [&](Index j) {
+        const double c = at(centred, x(i, j) - centre);
+        return at(square, c * c);
+      });
+  return at(variance, at(sum_of_squares, squares) / n - (mu - centre) * (mu + centre));
 }
 
 double NormStages::rstd_of(Index i) const {
   if (variant_.in.rstd) return at(rstd, variant_.in.rstd(i));
-  const Index width = variant_.in.width(), summed = variant_.summed > 0 ? variant_.summed : width;
-  const double mu = variant_.spec.is_centred ? at(mean_in_variance, mean_of(i)) : 0;
-  double squares = static_cast<double>(variant_.padding) * mu * mu;
-  for (Index j = 0; j < summed; ++j) {
-    const double c = at(centred, variant_.in.x(i, j) - mu);
-    squares = at(running_sum, squares + at(square, c * c));
+  double v = 0;
+  if (variant_.tile > 0 && variant_.shared == NormVariant::Shared::variance) {
+    const Index first = i / variant_.tile * variant_.tile,
+                last = std::min(first + variant_.tile, variant_.in.rows());
+    for (Index row = first; row < last; ++row) v += variance_of(row) / static_cast<double>(last - first);
+  } else {
+    v = variance_of(i);
   }
-  const double v = at(variance, at(sum_of_squares, squares) / static_cast<double>(width));
-  return at(rstd, 1 / std::sqrt(v + variant_.spec.eps));
+  return at(rstd, 1 / std::sqrt(at(variance_and_eps, v + variant_.spec.eps)));
 }
 
 NormStages::Statistics NormStages::statistics(Index i) const {
   const auto shifted = [&](Index by) { return std::clamp(i + by, Index{0}, variant_.in.rows() - 1); };
+  if (variant_.tile > 0 && variant_.shared != NormVariant::Shared::variance) {
+    const Index first = i / variant_.tile * variant_.tile;
+    const bool is_first = variant_.shared == NormVariant::Shared::first_row;
+    const Index row = is_first ? first : std::min(first + variant_.tile, variant_.in.rows()) - 1;
+    return {mean_of(i), rstd_of(row)};
+  }
   return {at(stored_mean, mean_of(shifted(variant_.mean_row))), rstd_of(shifted(variant_.rstd_row))};
 }
 
@@ -47,7 +121,7 @@ void NormStages::row(Index i, const Statistics& s, View<double, 1> y, View<doubl
   for (Index j = 0; j < width; ++j) {
     double h = at(xhat, (in.x(i, j) - mu) * factor_of_y);
     if (variant_.spec.xhat_dtype) h = round_to(h, *variant_.spec.xhat_dtype);
-    y(j) = at(NormStage::y, at(product, weight(j) * h) + (in.bias ? in.bias(j) : 0));
+    y(j) = at(NormStage::y, at(product, weight(j) * h) + bias(j));
   }
   if (!dx) return;
   double sum_gx = 0, sum_g = 0;

@@ -16,8 +16,10 @@ enum class NormStage {
   centred,  // x - mean, as it is squared
   square,
   running_sum,  // of squares, or of x
+  merged_sum,   // of the sums of threads
   sum_of_squares,
   variance,  // without eps; of RMSNorm, the mean square
+  variance_and_eps,
   rstd,
   rstd_in_y,
   rstd_in_dx,
@@ -47,6 +49,22 @@ struct NormVariant {
   Index mean_row = 0;            // the mean is that of so many rows further on,
   Index rstd_row = 0;            // and rstd of so many
   bool is_of_whole_call = true;  // see Decoy
+  View<const double, 2> of_statistics = {};  // the rows that have the statistics; empty: those of x
+  /// Which columns of weight and bias a column reads; absent: its own.
+  std::function<Index(Index j)> weight_column = nullptr, bias_column = nullptr;
+  bool is_one_pass = false;  // the variance is the mean square less the square of the mean
+
+  // Sums over the columns are those of `lanes` threads, which take `vector` columns at a time, in turn; 0:
+  // they are added up one by one. merges_alike: as if all of them had taken equally many.
+  Index lanes = 0, vector = 1;
+  bool merges_alike = false;
+  enum class Merge { in_order, halves, neighbours };
+  Merge merge = Merge::in_order;     // halves: thread t with t + n/2 first; neighbours: t with t + 1 first
+  bool rounds_squares_only = false;  // running sums of x are right
+
+  enum class Shared { variance, first_row, last_row };
+  Index tile = 0;  // so many rows share what is shared: their mean variance, or the statistics of a row
+  Shared shared = Shared::variance;
 };
 
 /// The kernel at work, in double.
@@ -67,9 +85,18 @@ class NormStages {
 
  private:
   double at(NormStage stage, double x) const { return variant_.change ? variant_.change(stage, x) : x; }
+  double x(Index i, Index j) const {
+    return variant_.of_statistics ? variant_.of_statistics(i, j) : variant_.in.x(i, j);
+  }
+  /// The sum over columns [0, count).
+  template <class TermOf>
+  double sum(Index count, bool is_exact, TermOf term) const;
   double mean_of(Index i) const;
+  double variance_of(Index i) const;
+  double variance_of_equal_lanes(Index i, double mu) const;
   double rstd_of(Index i) const;
   double weight(Index j) const;
+  double bias(Index j) const;
 
   const NormVariant& variant_;
   View<const double, 2> dy_;

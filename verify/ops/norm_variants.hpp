@@ -8,4 +8,8 @@ namespace attest {
 /// `compute` is what a right kernel rounds to. Some of them change gradients only.
 std::vector<NormVariant> norm_variants(const NormSpec& spec, const NormInputs& in, DType compute);
 
+/// Those that the forward pass alone shows: statistics of other rows, of shares of threads, or in one pass;
+/// weight and bias of other columns.
+std::vector<NormVariant> norm_forward_variants(const NormSpec& spec, const NormInputs& in, DType compute);
+
 }  // namespace attest

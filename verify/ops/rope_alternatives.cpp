@@ -2,6 +2,7 @@
 // narrower formats.
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <set>
 
 #include "verify/ops/rope_problem.hpp"
@@ -170,6 +171,7 @@ std::vector<Decoy> RopeProblem::alternatives(std::span<const Expected> expected)
     const RopeSample sample(rope_, input, *e.dumped);
     for (const auto& misstep : missteps(rope_.source.has_table(), compute_))
       all.push_back(with_misstep(misstep, rope_.spec, sample, direction));
+    std::ranges::move(misreadings(sample, direction), std::back_inserter(all));
     if (rope_.source.has_table()) continue;
 
     Options options(rope_, sample);

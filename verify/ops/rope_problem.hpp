@@ -9,6 +9,7 @@
 #include "core/array.hpp"
 #include "verify/op.hpp"
 #include "verify/ops/rope_case.hpp"
+#include "verify/ops/rope_sample.hpp"
 
 namespace attest {
 
@@ -37,9 +38,14 @@ class RopeProblem : public Problem {
   void recheck(std::span<const Expected> expected) const override;
   std::vector<Decoy> decoys(std::span<const Expected> expected) const override;
   std::vector<Decoy> alternatives(std::span<const Expected> expected) const override;
+  std::vector<DiagnosisEntry> explanations(std::span<const Expected> expected) const override;
 
  private:
   using Rows = std::vector<Index>;
+
+  std::vector<Decoy> misreadings(const RopeSample& sample, const RopeDirection& direction) const;
+  /// Of a table that was made with other exponents than the one that was dumped.
+  std::vector<Decoy> other_tables(const RopeSample& sample, const RopeDirection& direction) const;
 
   bounds::RopeArithmetic arithmetic(const RopeDirection& direction) const;
   Rows sample() const;

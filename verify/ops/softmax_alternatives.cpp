@@ -1,101 +1,19 @@
-// What would explain a softmax that failed: other columns, other scales, stages in narrower formats.
+// What would explain a softmax that failed: kernels that err in a known way, along this axis or another.
 #include <algorithm>
 #include <cmath>
-#include <limits>
-#include <set>
+#include <iterator>
 
+#include "verify/compare.hpp"
 #include "verify/ops/sample.hpp"
 #include "verify/ops/softmax_problem.hpp"
-#include "verify/ops/stages.hpp"
-#include "verify/ops/widths.hpp"
-#include "verify/text.hpp"
+#include "verify/ops/softmax_stages.hpp"
 
 namespace attest {
 namespace {
 
-constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr Index sampled_elements = 1 << 15, fewest_rows = 4, most_rows = 64;
 
-enum class SoftmaxStage {
-  x,
-  score,
-  difference,
-  exponential,
-  running_sum,
-  row_sum,
-  weight,
-  product,
-  running_dot,
-  dot,
-  slope
-};
-using enum SoftmaxStage;
-
-/// One way to get a softmax wrong.
-struct SoftmaxVariant {
-  std::string name;
-  ref::SoftmaxSpec spec;
-  std::function<double(SoftmaxStage, double)> change = nullptr;
-  Index summed = 0;   // columns that the row sum adds up; 0: all
-  Index padding = 0;  // scores of 0 beyond the row
-  bool inverts_mask = false, ignores_mask = false, is_logarithm = false;
-  bool is_of_whole_call = true;
-
-  double at(SoftmaxStage stage, double value) const { return change ? change(stage, value) : value; }
-};
-
 using Values = std::vector<double>;
-
-/// One row as the kernel computes it.
-struct SoftmaxRow {
-  double m = 0, l = 0;
-  Values y, dx;
-
-  double lse() const { return m + std::log(l); }
-};
-
-View<const double, 1> view_of(const Values& values) {
-  return values.empty() ? View<const double, 1>{}
-                        : View<const double, 1>{values.data(), {static_cast<Index>(values.size())}};
-}
-
-/// mask and dy may be empty. l is 0 if no score has weight.
-SoftmaxRow computed_row(const SoftmaxVariant& kernel, Values x, Values mask, const Values& dy) {
-  const Index n = static_cast<Index>(x.size());
-  for (double& value : x) value = kernel.at(SoftmaxStage::x, value);
-  if (kernel.ignores_mask) mask.clear();
-  if (kernel.inverts_mask)
-    for (double& kept : mask) kept = 1 - kept;
-  Values s(n), y(n), dx(dy.size());
-  ref::softmax_scores(kernel.spec, view_of(x), view_of(mask), {s.data(), {n}});
-  double m = kernel.spec.subtract_max ? -infinity : 0;
-  for (double& value : s) {
-    value = kernel.at(score, value);
-    if (kernel.spec.subtract_max) m = std::max(m, value);
-  }
-  if (m == -infinity) return {};
-  double l = static_cast<double>(kernel.padding) * std::exp(-m);
-  for (Index j = 0; j < n; ++j) {
-    y[j] = s[j] == -infinity ? 0 : kernel.at(exponential, std::exp(kernel.at(difference, s[j] - m)));
-    if (kernel.summed == 0 || j < kernel.summed) l = kernel.at(running_sum, l + y[j]);
-  }
-  l = kernel.at(row_sum, l);
-  double sum = 0, sum_of_dy = 0;
-  for (Index j = 0; j < n; ++j) {
-    y[j] = kernel.at(weight, y[j] / l);
-    if (dy.empty()) continue;
-    sum = kernel.at(running_dot, sum + kernel.at(product, y[j] * dy[j]));
-    sum_of_dy += dy[j];
-  }
-  sum = kernel.at(dot, sum);
-  for (std::size_t j = 0; j < dx.size(); ++j) {
-    const double slope = kernel.at(SoftmaxStage::slope,
-                                   ref::softmax_score_slope(kernel.spec, x[j], mask.empty() ? 1 : mask[j]));
-    dx[j] = (kernel.is_logarithm ? dy[j] - y[j] * sum_of_dy : y[j] * (dy[j] - sum)) * slope;
-  }
-  for (Index j = 0; kernel.is_logarithm && j < n; ++j) y[j] = s[j] - m - std::log(l);
-  return {m, l, std::move(y), std::move(dx)};
-}
 
 /// The slope of ln y over x, by least squares; 0 if there is none.
 double slope_of_logarithm(const Values& x, const Values& y) {
@@ -109,61 +27,11 @@ double slope_of_logarithm(const Values& x, const Values& y) {
   return spread > 0 ? (n * xy - sum_x * sum_y) / spread : 0;
 }
 
-/// fitted_scale: rounded to 1 to 4 digits.
-std::vector<SoftmaxVariant> variants(const ref::SoftmaxSpec& spec, double fitted_scale, Index width,
-                                     bool has_mask, DType compute) {
-  std::vector<SoftmaxVariant> all;
-  const auto add = [&](std::string name) -> SoftmaxVariant& {
-    return all.emplace_back(SoftmaxVariant{std::move(name), spec});
-  };
-  add("the logarithm of softmax").is_logarithm = true;
-  if (spec.subtract_max) {
-    SoftmaxVariant& naive = add("the maximum not subtracted");
-    naive.spec.subtract_max = false;
-    naive.change = [compute](SoftmaxStage stage, double value) {
-      return stage == exponential || stage == row_sum ? round_to(value, compute) : value;
-    };
-  }
-  if (has_mask) add("the mask inverted").inverts_mask = true;
-  if (has_mask) add("the mask ignored").ignores_mask = true;
-  std::set<std::string> scales;
-  for (int digits = 1; std::isfinite(fitted_scale) && digits <= 4; ++digits)
-    scales.insert(number_text(fitted_scale, digits));
-  const double own_names[] = {spec.scale, 1, spec.scale * spec.scale, 1 / spec.scale};
-  for (const std::string& scale : scales) {
-    const double value = std::stod(scale);
-    const auto is_near = [&](double other) { return std::abs(value - other) <= 1e-4 * std::abs(other); };
-    if (std::ranges::none_of(own_names, is_near)) add("scale = " + scale).spec.scale = value;
-  }
-  if (spec.scale != 1) {
-    add("the scale applied twice").spec.scale *= spec.scale;
-    add("division by the scale").spec.scale = 1 / spec.scale;
-    SoftmaxVariant& unscaled = add("a gradient without the scale");
-    unscaled.change = [scale = spec.scale](SoftmaxStage stage, double value) {
-      return stage == slope ? value / scale : value;
-    };
-  }
-  for (const Index padded : padded_widths(width))
-    add("columns of padding as scores of 0, up to " + std::to_string(padded)).padding = padded - width;
-  add("one more score of 0 in the row sum").padding = 1;
-  for (const Index summed : cut_widths(width))
-    add("a row sum of the first " + std::to_string(summed) + " columns only").summed = summed;
-
-  std::vector<std::pair<std::string_view, std::vector<SoftmaxStage>>> named = {
-      {"scores", {score}},
-      {"score - max", {difference}},
-      {"exponentials", {exponential}},
-      {"row sum", {row_sum}},
-      {"row sum, added up one by one,", {running_sum}},
-      {"sum of dy y, added up one by one,", {running_dot}},
-      {"exponentials and row sum", {exponential, row_sum}},
-      {"weights", {weight}},
-      {"sum of dy y", {dot}},
-      {"dy y and its sum", {product, dot}}};
-  if (spec.scale != 1) named.push_back({"x", {SoftmaxStage::x}});
-  for (const auto& list : {narrow_missteps(named, compute), narrow_throughout<SoftmaxStage>(compute)})
-    for (const auto& misstep : list) add(misstep.name).change = misstep.change;
-  return all;
+double median(Values all) {
+  if (all.empty()) return std::nan("");
+  const auto middle = all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2);
+  std::ranges::nth_element(all, middle);
+  return *middle;
 }
 
 }  // namespace
@@ -195,6 +63,23 @@ std::vector<Decoy> SoftmaxProblem::other_axes() const {
   return all;
 }
 
+std::vector<Index> SoftmaxProblem::telling_rows(std::span<const Expected> expected, Index wanted) const {
+  std::vector<bool> is_wrong(rows());
+  for (const Expected& e : expected) {
+    const Index along = e.dumped->size() / std::max<Index>(rows(), 1);
+    for (Index at = 0; at < e.dumped->size(); ++at)
+      if (!within_bound(e, at, e.dumped->values[at]))
+        is_wrong[at / (along * inner_) * inner_ + at % inner_] = true;
+  }
+  std::vector<Index> wrong, all = evenly_spread(rows(), wanted);
+  for (Index row = 0; row < rows(); ++row)
+    if (is_wrong[row]) wrong.push_back(row);
+  for (const Index n : evenly_spread(static_cast<Index>(wrong.size()), wanted)) all.push_back(wrong[n]);
+  std::ranges::sort(all);
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  return all;
+}
+
 std::vector<Decoy> SoftmaxProblem::alternatives(std::span<const Expected> expected) const {
   if (n_ == 0) return {};
   std::vector<Decoy> all = other_axes();
@@ -207,27 +92,70 @@ std::vector<Decoy> SoftmaxProblem::alternatives(std::span<const Expected> expect
     for (Index j = 0; row && j < row.extent(0); ++j) copy.push_back(row(j));
     return copy;
   };
-  std::vector<double> slopes = {0};
-  if (const Tensor* y = case_.output("y")) {
-    for (const Index row : evenly_spread(rows(), wanted)) {
-      const Index o = row / inner_, i = row % inner_;
-      slopes.push_back(
-          slope_of_logarithm(values(column(x, o, i)), values(column(like_x(y->values.data()), o, i))));
+  const auto row_of = [&](const SoftmaxVariant& variant, Index row, double sum) {
+    const Index o = row / inner_, i = row % inner_;
+    return computed_row(variant, values(column(x, o, i)), values(column(mask(), o, i)),
+                        values(column(dy, o, i)), sum);
+  };
+  const std::vector<Index> some_rows = telling_rows(expected, wanted);
+  const SoftmaxVariant right{"", spec_};
+  SoftmaxFits fits{0, std::nan(""), std::nan("")};
+  Values slopes = {0}, exponents, dots;
+  for (const Index row : some_rows) {
+    const Index o = row / inner_, i = row % inner_;
+    const SoftmaxRow r = row_of(right, row, 0);
+    const auto dumped = [&](const char* name) {
+      return values(column(like_x(case_.out.at(name).values.data()), o, i));
+    };
+    if (case_.output("y")) slopes.push_back(slope_of_logarithm(values(column(x, o, i)), dumped("y")));
+    if (!(r.l > 0) || mask_.size() > 0) continue;
+    // To first order l grows by the sum of (s - m) exp(s - m) times what the factor is more than 1.
+    double growth = 0;
+    for (Index j = 0; j < n_; ++j)
+      if (r.y[j] > 0) growth += r.y[j] * (std::log(r.y[j]) + r.lse - r.m);
+    if (const Tensor* l = case_.output("l"); l && l->size() == rows())
+      exponents.push_back(1 + (l->values[row] / r.l - 1) / growth);
+    else if (const Tensor* lse = case_.output("lse"); lse && lse->size() == rows())
+      exponents.push_back(1 + std::expm1(lse->values[row] - r.lse) / growth);
+    else if (case_.output("y"))
+      exponents.push_back(slopes.back() / spec_.scale);
+    if (!case_.output("dx") || r.dx.empty()) continue;
+    const Values dx = dumped("dx"), of_dy = values(column(dy, o, i));
+    // dx = y slope (dy - factor dot), and right dx with a factor of 1.
+    double dot = 0, yy = 0, yd = 0;
+    for (Index j = 0; j < n_; ++j) dot += r.y[j] * of_dy[j];
+    for (Index j = 0; j < n_; ++j) {
+      const double slope = ref::softmax_score_slope(spec_, x(o, j, i), 1), d = r.y[j] * slope * dot;
+      yy += d * d, yd += d * (r.y[j] * slope * of_dy[j] - dx[j]);
     }
+    const auto of_dx = std::ranges::find(expected, "dx", &Expected::output);
+    bool is_wrong = false;
+    for (Index j = 0; j < n_; ++j) {
+      const Index at = (o * n_ + j) * inner_ + i;
+      is_wrong |= !within_bound(*of_dx, at, of_dx->dumped->values[at]);
+    }
+    if (is_wrong && std::isfinite(yd / yy)) dots.push_back(yd / yy);
   }
-  const auto middle = slopes.begin() + static_cast<std::ptrdiff_t>(slopes.size() / 2);
-  std::ranges::nth_element(slopes, middle);
-  for (const SoftmaxVariant& variant : variants(spec_, *middle, n_, !mask_.empty(), compute_)) {
+  fits = {median(slopes), median(exponents), median(dots)};
+  std::vector<SoftmaxVariant> variants = softmax_variants(spec_, fits, n_, !mask_.empty(), compute_);
+  if (spec_.subtract_max)
+    std::ranges::move(softmax_sum_variants(spec_, n_, compute_), std::back_inserter(variants));
+  const bool only_lse_fails = std::ranges::none_of(
+      expected, [](const Expected& e) { return e.output != "lse" && has_wrong_elements(e); });
+  for (const SoftmaxVariant& variant : variants) {
+    if (variant.only == "lse" && !only_lse_fails) continue;
+    const auto first = static_cast<std::ptrdiff_t>(all.size());
     for (const Expected& e : expected) {
-      Decoy& decoy = all.emplace_back(Decoy{variant.name, e.output, {}, {}});
-      decoy.is_of_whole_call = variant.is_of_whole_call;
+      if (!variant.only.empty() && variant.only != e.output) continue;
+      all.push_back({variant.name, e.output, {}, {}});
+      all.back().is_of_whole_call = variant.is_of_whole_call;
     }
-    const std::span<Decoy> answers(all.end() - static_cast<std::ptrdiff_t>(expected.size()), all.end());
-    for (const Index row : evenly_spread(rows(), wanted)) {
-      const Index o = row / inner_, i = row % inner_;
-      if (may_be_special(o, i)) continue;
-      const SoftmaxRow r = computed_row(variant, values(column(x, o, i)), values(column(mask(), o, i)),
-                                        values(column(dy, o, i)));
+    const std::span<Decoy> answers(all.begin() + first, all.end());
+    for (const Index row : some_rows) {
+      const Index o = row / inner_, i = row % inner_, other = row + variant.row_of_sum;
+      if (may_be_special(o, i) || other < 0 || other >= rows()) continue;
+      const double sum = variant.row_of_sum == 0 ? 0 : row_of(right, other, 0).l;
+      const SoftmaxRow r = row_of(variant, row, sum);
       if (!(r.l > 0)) continue;
       for (Decoy& decoy : answers) {
         const auto add = [&](Index at, double value) {
@@ -239,7 +167,7 @@ std::vector<Decoy> SoftmaxProblem::alternatives(std::span<const Expected> expect
           for (Index j = 0; j < static_cast<Index>(of.size()); ++j) add((o * n_ + j) * inner_ + i, of[j]);
           continue;
         }
-        const double value = decoy.output == "m" ? r.m : decoy.output == "l" ? r.l : r.lse();
+        const double value = decoy.output == "m" ? r.m : decoy.output == "l" ? r.l : r.lse;
         const Index copies = case_.out.at(decoy.output).size() / rows();
         for (Index copy = 0; copy < copies; ++copy) add((o * copies + copy) * inner_ + i, value);
       }

@@ -54,7 +54,7 @@ void take_out_line(std::vector<Element>& row) {
 
 }  // namespace
 
-std::vector<DiagnosisEntry> SoftmaxProblem::explanations(std::span<const Expected> expected) const {
+std::vector<DiagnosisEntry> SoftmaxProblem::coarse_exp(std::span<const Expected> expected) const {
   const auto y = std::ranges::find(expected, "y", &Expected::output);
   if (y == expected.end() || n_ == 0) return {};
   Errors by_fraction, by_digits;

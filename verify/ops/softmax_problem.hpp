@@ -54,6 +54,12 @@ class SoftmaxProblem : public Problem {
     return view ? View<const double, 1>{&view(o, 0, i), {view.extent(1)}, {view.stride(1)}}
                 : View<const double, 1>{};
   }
+  /// Evenly spread rows, and as many of those with a wrong element.
+  std::vector<Index> telling_rows(std::span<const Expected> expected, Index wanted) const;
+  /// Columns that a row sum, or that of a gradient, has lost.
+  std::vector<DiagnosisEntry> lost_columns(std::span<const Expected> expected) const;
+  /// An exp whose errors follow the fraction of its exponent.
+  std::vector<DiagnosisEntry> coarse_exp(std::span<const Expected> expected) const;
   /// Softmax along the other axes of x, for y.
   std::vector<Decoy> other_axes() const;
 
