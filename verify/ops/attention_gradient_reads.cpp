@@ -64,18 +64,18 @@ std::vector<AxisMap> other_entries() {
           {"of the batch entry or sequence before", [](Index n, Index all) { return (n + all - 1) % all; }}};
 }
 
-std::vector<PlaceMap<RowPlace>> other_rows(const BackwardPass& pass) {
-  std::vector<PlaceMap<RowPlace>> all;
+std::vector<PlaceMap<QueryPlace>> other_rows(const BackwardPass& pass) {
+  std::vector<PlaceMap<QueryPlace>> all;
   const AttentionInputs& first = pass.in(0);
   for (AxisMap& x : along_axis("row", "rows")) {
-    all.push_back({x.name, [&pass, map = x.map](RowPlace at) {
+    all.push_back({x.name, [&pass, map = x.map](QueryPlace at) {
                      at.i = map(at.i, pass.in(at.n).queries());
                      return at;
                    }});
   }
   for (AxisMap& x : other_heads(first.group())) {
     if (first.q_heads() == 1) break;
-    all.push_back({x.name, [map = x.map, heads = first.q_heads()](RowPlace at) {
+    all.push_back({x.name, [map = x.map, heads = first.q_heads()](QueryPlace at) {
                      at.h = map(at.h, heads);
                      return at;
                    }});
@@ -83,7 +83,7 @@ std::vector<PlaceMap<RowPlace>> other_rows(const BackwardPass& pass) {
   const auto entries = static_cast<Index>(pass.sequences());
   for (AxisMap& x : other_entries()) {
     if (entries == 1) break;
-    all.push_back({x.name, [&pass, map = x.map, entries](RowPlace at) {
+    all.push_back({x.name, [&pass, map = x.map, entries](QueryPlace at) {
                      const auto n = static_cast<std::size_t>(map(static_cast<Index>(at.n), entries));
                      if (at.i < pass.in(n).queries()) at.n = n;
                      return at;
@@ -92,7 +92,7 @@ std::vector<PlaceMap<RowPlace>> other_rows(const BackwardPass& pass) {
   const std::vector<Sequence>& packed = pass.attention().sequences;
   const bool differ = std::ranges::any_of(packed, [](const Sequence& s) { return s.first_q != s.first_k; });
   if (differ) {
-    all.push_back({"at the place of the keys' packed sequence", [&packed](RowPlace at) {
+    all.push_back({"at the place of the keys' packed sequence", [&packed](QueryPlace at) {
                      // Rows of all sequences follow each other, and heads after them.
                      const Index all_rows = packed.back().first_q + packed.back().queries;
                      const Index row = (packed[at.n].first_k + at.i) % all_rows;
@@ -100,7 +100,7 @@ std::vector<PlaceMap<RowPlace>> other_rows(const BackwardPass& pass) {
                      if (head >= packed[at.n].in.q_heads()) return at;
                      for (std::size_t n = 0; n < packed.size(); ++n) {
                        const Index i = row - packed[n].first_q;
-                       if (i >= 0 && i < packed[n].queries) return RowPlace{n, head, i};
+                       if (i >= 0 && i < packed[n].queries) return QueryPlace{n, head, i};
                      }
                      return at;
                    }});
@@ -154,9 +154,9 @@ class Reads {
   }
   /// change(term, place) where the place is another one.
   template <class Change>
-  void at_rows(const std::string& what, const PlaceMap<RowPlace>& x, Change change) {
+  void at_rows(const std::string& what, const PlaceMap<QueryPlace>& x, Change change) {
     add(what + " " + x.name, [map = x.map, change](GradientTerm& t) {
-      if (const RowPlace at = map(t.row); at != t.row) change(t, at);
+      if (const QueryPlace at = map(t.row); at != t.row) change(t, at);
     });
   }
   template <class Change>
@@ -172,17 +172,17 @@ class Reads {
 void Reads::of_rows() {
   const BackwardPass* const b = &pass_;
   const AttentionInputs& in = pass_.in(0);
-  for (const PlaceMap<RowPlace>& x : other_rows(pass_)) {
-    const auto q = [b](GradientTerm& t, RowPlace at) { t.product = b->product(at, t.key); };
-    const auto d_o = [b](GradientTerm& t, RowPlace at) { t.dp = b->dp(at, t.key); };
-    const auto lse = [b](GradientTerm& t, RowPlace at) { t.lse = b->lse(at); };
-    const auto delta = [b](GradientTerm& t, RowPlace at) { t.delta = b->delta(at); };
+  for (const PlaceMap<QueryPlace>& x : other_rows(pass_)) {
+    const auto q = [b](GradientTerm& t, QueryPlace at) { t.product = b->product(at, t.key); };
+    const auto d_o = [b](GradientTerm& t, QueryPlace at) { t.dp = b->dp(at, t.key); };
+    const auto lse = [b](GradientTerm& t, QueryPlace at) { t.lse = b->lse(at); };
+    const auto delta = [b](GradientTerm& t, QueryPlace at) { t.delta = b->delta(at); };
     at_rows("lse", x, lse);
     if (has_ds()) {
       at_rows("delta", x, delta);
-      at_rows("lse and delta", x, [=](GradientTerm& t, RowPlace at) { lse(t, at), delta(t, at); });
+      at_rows("lse and delta", x, [=](GradientTerm& t, QueryPlace at) { lse(t, at), delta(t, at); });
       at_rows("in/do in dP", x, d_o);
-      at_rows("in/do in dP and delta", x, [=](GradientTerm& t, RowPlace at) {
+      at_rows("in/do in dP and delta", x, [=](GradientTerm& t, QueryPlace at) {
         d_o(t, at);
         const double* const o = b->o(t.row);
         t.delta = 0;
@@ -191,30 +191,32 @@ void Reads::of_rows() {
     }
     at_rows("in/q in its product with k", x, q);
     if (is("dk")) {
-      const auto vector = [b](GradientTerm& t, RowPlace at) { t.vector = b->q(at); };
+      const auto vector = [b](GradientTerm& t, QueryPlace at) { t.vector = b->q(at); };
       at_rows("in/q in its product with dS", x, vector);
-      at_rows("in/q", x, [=](GradientTerm& t, RowPlace at) { q(t, at), vector(t, at); });
+      at_rows("in/q", x, [=](GradientTerm& t, QueryPlace at) { q(t, at), vector(t, at); });
     }
     if (is("dv")) {
-      at_rows("in/do in its product with P", x, [b](GradientTerm& t, RowPlace at) { t.vector = b->d_o(at); });
+      at_rows("in/do in its product with P", x,
+              [b](GradientTerm& t, QueryPlace at) { t.vector = b->d_o(at); });
     }
-    at_rows(has_ds() ? "dS" : "P", x, [b](GradientTerm& t, RowPlace at) {
+    at_rows(has_ds() ? "dS" : "P", x, [b](GradientTerm& t, QueryPlace at) {
       if (at.n != t.row.n) return;
       const double* const vector = t.vector;
-      const RowPlace own = t.row;
+      const QueryPlace own = t.row;
       t = b->term(at, t.key.j);
       t.row = own, t.vector = vector;
     });
     if (in.mask) {
-      at_rows("in/mask", x, [b](GradientTerm& t, RowPlace at) {
+      at_rows("in/mask", x, [b](GradientTerm& t, QueryPlace at) {
         t.is_visible = b->is_in_reach(b->spec(), b->diagonal_of(t.row.n, t.row.i),
                                       b->in(t.row.n).key_position(t.key.j)) &&
                        t.key.j < b->keys(t.row.n) && b->is_in_mask(at, t.key.j);
       });
     }
-    if (in.bias) at_rows("in/bias", x, [b](GradientTerm& t, RowPlace at) { t.bias = b->bias(at, t.key.j); });
+    if (in.bias)
+      at_rows("in/bias", x, [b](GradientTerm& t, QueryPlace at) { t.bias = b->bias(at, t.key.j); });
     if (in.alibi_slopes) {
-      at_rows("ALiBi's slope", x, [b](GradientTerm& t, RowPlace at) {
+      at_rows("ALiBi's slope", x, [b](GradientTerm& t, QueryPlace at) {
         at.n = t.row.n;
         t.alibi = b->alibi(at, t.key.j, b->diagonal_of(t.row.n, t.row.i));
       });

@@ -28,7 +28,7 @@ constexpr double most_operations = 8e9, usual_faults = 750;
 
 /// A row of the gradient: its terms, and its error.
 struct Row {
-  RowPlace at;  // of dk and dv: i is the key, h its head
+  QueryPlace at;  // of dk and dv: i is the key, h its head
   std::vector<GradientTerm> terms;
   std::vector<Index> place;  // of each term, in its head
   std::vector<Index> head;   // of each term, within its group
@@ -81,13 +81,13 @@ class Gradient {
     return e_.output == "dk" ? attention_.like_k(data, s) : attention_.like_v(data, s);
   }
   void find_places();
-  void add_row(const RowPlace& at);
+  void add_row(const QueryPlace& at);
 
   const AttentionCase& attention_;
   const Expected& e_;
   const BackwardPass pass_;
   const bool is_dq_;
-  std::vector<RowPlace> places_;  // wrong ones
+  std::vector<QueryPlace> places_;  // wrong ones
   std::vector<Row> rows_;
   Bins bins_{};
 };
@@ -109,7 +109,7 @@ void Gradient::find_places() {
   }
 }
 
-void Gradient::add_row(const RowPlace& at) {
+void Gradient::add_row(const QueryPlace& at) {
   Row row;
   row.at = at;
   const View<const double, 3> view = view_of(at.n, e_.value.data());
@@ -121,7 +121,7 @@ void Gradient::add_row(const RowPlace& at) {
     row.squares += std::pow(row.error.back() / row.sigma.back(), 2);
   }
   const AttentionInputs& in = pass_.in(at.n);
-  const auto add = [&](RowPlace from, Index j, Index place, Index head) {
+  const auto add = [&](QueryPlace from, Index j, Index place, Index head) {
     row.terms.push_back(pass_.term(from, j));
     row.place.push_back(place);
     row.head.push_back(head);
@@ -144,7 +144,7 @@ void Gradient::add_row(const RowPlace& at) {
 
 std::string Gradient::where() const {
   Index first = places_.front().i, last = first;
-  for (const RowPlace& at : places_) first = std::min(first, at.i), last = std::max(last, at.i);
+  for (const QueryPlace& at : places_) first = std::min(first, at.i), last = std::max(last, at.i);
   return std::to_string(first) + ".." + std::to_string(last);
 }
 

@@ -50,27 +50,27 @@ BackwardPass::BackwardPass(const AttentionCase& attention, std::span<const Saved
   width_ = output == "dv" ? in.v_width() : in.qk_width();
 }
 
-double BackwardPass::product(RowPlace row, KeyPlace key) const {
+double BackwardPass::product(QueryPlace row, KeyPlace key) const {
   return dot(q(row), in(row.n).q.stride(2), k(key), in(key.n).k.stride(2), in(row.n).qk_width());
 }
 
-double BackwardPass::dp(RowPlace row, KeyPlace key) const {
+double BackwardPass::dp(QueryPlace row, KeyPlace key) const {
   return dot(d_o(row), 1, &in(key.n).v(key.g, key.j, 0), in(key.n).v.stride(2), in(row.n).v_width());
 }
 
-double BackwardPass::bias(RowPlace row, Index j) const {
+double BackwardPass::bias(QueryPlace row, Index j) const {
   const AttentionInputs& x = in(row.n);
   return x.bias && j < x.bias.extent(2) ? x.bias(row.h, row.i, j) : 0;
 }
 
-double BackwardPass::alibi(RowPlace row, Index j, Index diagonal) const {
+double BackwardPass::alibi(QueryPlace row, Index j, Index diagonal) const {
   const AttentionInputs& x = in(row.n);
   if (!x.alibi_slopes) return 0;
   return -x.alibi_slopes(row.h) *
          static_cast<double>(alibi_distance(spec().alibi, diagonal, x.key_position(j)));
 }
 
-bool BackwardPass::is_in_mask(RowPlace row, Index j) const {
+bool BackwardPass::is_in_mask(QueryPlace row, Index j) const {
   const AttentionInputs& x = in(row.n);
   return !x.mask || j >= x.mask.extent(2) || x.mask(row.h, row.i, j) != 0;
 }
@@ -82,7 +82,7 @@ bool BackwardPass::is_in_reach(const AttentionSpec& spec, Index diagonal, Index 
          (spec.window_right < 0 || after <= spec.window_right);
 }
 
-GradientTerm BackwardPass::term(RowPlace row, Index j) const {
+GradientTerm BackwardPass::term(QueryPlace row, Index j) const {
   const AttentionInputs& x = in(row.n);
   const KeyPlace key{row.n, x.kv_head(row.h), j};
   const Index at = diagonal_of(row.n, row.i);
@@ -99,7 +99,7 @@ GradientTerm BackwardPass::term(RowPlace row, Index j) const {
   return t;
 }
 
-double BackwardPass::lse(RowPlace row) const {
+double BackwardPass::lse(QueryPlace row) const {
   const double own = saved_[row.n].lse(row.h, row.i), empty = attention_.lse_empty / attention_.lse_unit;
   return std::isfinite(own) ? own : std::isfinite(empty) ? empty : 0;
 }

@@ -13,10 +13,10 @@
 namespace attest {
 
 /// A row of queries, and a key, of a sequence.
-struct RowPlace {
+struct QueryPlace {
   std::size_t n;
   Index h, i;
-  bool operator==(const RowPlace&) const = default;
+  bool operator==(const QueryPlace&) const = default;
 };
 struct KeyPlace {
   std::size_t n;
@@ -26,7 +26,7 @@ struct KeyPlace {
 
 /// What one term is made of. A fault overwrites what its kernel reads from elsewhere.
 struct GradientTerm {
-  RowPlace row;
+  QueryPlace row;
   KeyPlace key;
   double product;  // q_i . k_j
   double lse, dp, delta;
@@ -57,29 +57,29 @@ class BackwardPass {
     return diagonal(spec(), attention_.sequences[n].in_backward, i);
   }
 
-  double product(RowPlace row, KeyPlace key) const;
-  double dp(RowPlace row, KeyPlace key) const;
+  double product(QueryPlace row, KeyPlace key) const;
+  double dp(QueryPlace row, KeyPlace key) const;
   /// Of a row that sees no key: what kernels store for it, or 0.
-  double lse(RowPlace row) const;
-  double delta(RowPlace row) const { return delta_of_columns(row, in(row.n).v_width()); }
+  double lse(QueryPlace row) const;
+  double delta(QueryPlace row) const { return delta_of_columns(row, in(row.n).v_width()); }
   /// Of the first columns, a multiple of 8 or all.
-  double delta_of_columns(RowPlace row, Index columns) const {
+  double delta_of_columns(QueryPlace row, Index columns) const {
     return deltas_[row.n](row.h, row.i, (columns + 7) / 8);
   }
-  double bias(RowPlace row, Index j) const;
-  double alibi(RowPlace row, Index j, Index diagonal) const;
-  bool is_in_mask(RowPlace row, Index j) const;
+  double bias(QueryPlace row, Index j) const;
+  double alibi(QueryPlace row, Index j, Index diagonal) const;
+  bool is_in_mask(QueryPlace row, Index j) const;
   /// The causal diagonal and the windows alone.
   static bool is_in_reach(const AttentionSpec& spec, Index diagonal, Index position);
 
-  const double* q(RowPlace row) const { return &in(row.n).q(row.h, row.i, 0); }
-  const double* o(RowPlace row) const { return &saved_[row.n].o(row.h, row.i, 0); }
-  const double* d_o(RowPlace row) const { return &saved_[row.n].d_o(row.h, row.i, 0); }
+  const double* q(QueryPlace row) const { return &in(row.n).q(row.h, row.i, 0); }
+  const double* o(QueryPlace row) const { return &saved_[row.n].o(row.h, row.i, 0); }
+  const double* d_o(QueryPlace row) const { return &saved_[row.n].d_o(row.h, row.i, 0); }
   const double* k(KeyPlace key) const { return &in(key.n).k(key.g, key.j, 0); }
   Index vector_step() const { return vector_step_; }
   Index width() const { return width_; }  // of the vectors
 
-  GradientTerm term(RowPlace row, Index j) const;
+  GradientTerm term(QueryPlace row, Index j) const;
   double p(const GradientTerm& term) const;
   /// P, or the scale times dS.
   double weight(const GradientTerm& term) const;
