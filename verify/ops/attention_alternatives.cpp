@@ -97,9 +97,14 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
 
   const std::vector<Sequence>& entries = attention_.sequences;
   const auto number_of = [&entries](const AttentionInputs& x) {
-    const auto own = std::ranges::find_if(entries, [&x](const Sequence& s) {
-      return x.q.data_handle() == s.in.q.data_handle() || x.q.data_handle() == s.in_backward.q.data_handle();
-    });
+    // Sequences without rows, or without keys, begin where the next one does.
+    const auto is_of = [&x](const AttentionInputs& s) {
+      return x.q.data_handle() == s.q.data_handle() && x.queries() == s.queries() &&
+             x.k.data_handle() == s.k.data_handle();
+    };
+    auto own =
+        std::ranges::find_if(entries, [&](const Sequence& s) { return is_of(s.in) || is_of(s.in_backward); });
+    if (own == entries.end()) own = entries.begin();  // callers have whole ones
     return own - entries.begin();
   };
   for (const Index shift : {1, -1}) {

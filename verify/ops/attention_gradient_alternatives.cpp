@@ -5,6 +5,7 @@
 #include <map>
 #include <numbers>
 #include <set>
+#include <tuple>
 
 #include "ref/attention.hpp"
 #include "verify/ops/attention_gradient_of_bias.hpp"
@@ -67,7 +68,7 @@ class ReadByMistake {
 
  private:
   template <int Rank>
-  using Kept = std::map<std::pair<std::string, const double*>, Array<double, Rank>>;
+  using Kept = std::map<std::tuple<std::string, const double*, Index>, Array<double, Rank>>;
 
   static Index shifted(Index i, Index by, Index rows) { return std::clamp<Index>(i + by, 0, rows - 1); }
   static double product(const ref::AttentionSaved& x, Index h, Index i, Index columns) {
@@ -78,7 +79,7 @@ class ReadByMistake {
 
   template <class F>
   static Rows kept(Kept<2>& all, const std::string& misreading, Rows like, const F& f) {
-    const auto [at, is_new] = all.try_emplace({misreading, like.data_handle()});
+    const auto [at, is_new] = all.try_emplace({misreading, like.data_handle(), like.extent(1)});
     if (is_new) at->second = Array<double, 2>({like.extent(0), like.extent(1)});
     for (Index h = 0; is_new && h < like.extent(0); ++h)
       for (Index i = 0; i < like.extent(1); ++i) at->second(h, i) = f(h, i);
@@ -86,7 +87,7 @@ class ReadByMistake {
   }
   template <class F>
   static Vectors kept(Kept<3>& all, const std::string& misreading, Vectors like, const F& f) {
-    const auto [at, is_new] = all.try_emplace({misreading, like.data_handle()});
+    const auto [at, is_new] = all.try_emplace({misreading, like.data_handle(), like.extent(1)});
     if (is_new) at->second = Array<double, 3>({like.extent(0), like.extent(1), like.extent(2)});
     for (Index h = 0; is_new && h < like.extent(0); ++h)
       for (Index i = 0; i < like.extent(1); ++i)

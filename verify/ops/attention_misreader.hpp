@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -19,15 +20,18 @@ class Kept {
   using Make = std::function<Array<double, Rank>(const AttentionInputs&)>;
   explicit Kept(Make make) : make_(std::move(make)) {}
   View<const double, Rank> operator()(const AttentionInputs& in) const {
-    auto found = arrays_->find(in.q.data_handle());
-    if (found == arrays_->end()) found = arrays_->emplace(in.q.data_handle(), make_(in)).first;
+    // Sequences without rows, or without keys, begin where the next one does.
+    const Key key{in.q.data_handle(), in.queries(), in.keys()};
+    auto found = arrays_->find(key);
+    if (found == arrays_->end()) found = arrays_->emplace(key, make_(in)).first;
     return found->second.view();
   }
 
  private:
+  using Key = std::tuple<const double*, Index, Index>;
   Make make_;
-  std::shared_ptr<std::map<const double*, Array<double, Rank>>> arrays_ =
-      std::make_shared<std::map<const double*, Array<double, Rank>>>();
+  std::shared_ptr<std::map<Key, Array<double, Rank>>> arrays_ =
+      std::make_shared<std::map<Key, Array<double, Rank>>>();
 };
 
 /// [Hq, Sq, Sk] from f(h, i, j).
