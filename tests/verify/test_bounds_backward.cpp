@@ -207,25 +207,25 @@ TEST_CASE("every planted fault of the backward pass fails", "[sweep]") {
 TEST_CASE("a planted fault of the backward pass that has a name is named first", "[sweep]") {
   const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32);
   for (const auto& [fault, cause] :
-       {std::pair{"delta missing", "delta = rowsum(do o) missing in dS"},
-        std::pair{"delta of the row after", "delta of another row: the one after"},
-        std::pair{"delta of the last rows not written", "delta = rowsum(do o) missing in dS"},
-        std::pair{"delta of half the columns", "delta of the first half of the columns"},
+       {std::pair{"delta missing", "backward: delta = rowsum(do o) missing in dS"},
+        std::pair{"delta of the row after", "backward: delta of the row after"},
+        std::pair{"delta of the last rows not written", "backward: delta = rowsum(do o) missing in dS"},
+        std::pair{"delta of half the columns", "backward: delta of the first 32 columns"},
         std::pair{"dk of the key before", "rows of dk hold the results of those 1 row before"},
         std::pair{"rows of dq exchanged in pairs", "dq with its rows exchanged in pairs"},
         std::pair{"tile of dq stale", "rows of dq hold the results of those 32 rows before"},
         std::pair{"last rows missing from dk and dv",
                   "query rows 128..149 of each head missing from dk and dv"},
         std::pair{"m in place of lse, backward",
-                  "m in place of lse, backward: weights that are not normalised"},
+                  "backward: m in place of lse: weights that are not normalised"},
         std::pair{"dv in transposed tiles", "dv with its tiles of width x width transposed"},
         std::pair{"dk without scale", "dq or dk without the scale"},
         std::pair{"dq loses a tile", "keys 32..63 missing from dq"},
         std::pair{"dbias of the last row only",
                   "dbias of the last row of the last head and batch entry only"},
-        std::pair{"softcap without derivative", "the derivative of the softcap missing"},
+        std::pair{"softcap without derivative", "backward: the derivative of the softcap missing"},
         std::pair{"softcap derivative of the capped score",
-                  "the derivative of the softcap taken at the capped score"},
+                  "backward: the derivative of the softcap taken at the capped score"},
         std::pair{"lse in bfloat16, backward",
                   "lse rounded to bfloat16 before the backward pass reads it"}}) {
     Setup setup = setup_of(element);

@@ -154,9 +154,10 @@ std::vector<Decoy> AttentionProblem::gradient_alternatives(std::span<const Expec
   };
   const double zero = 0;
   ReadByMistake kept;
-  with_gradients("delta = rowsum(do o) missing in dS", [&](AttentionInputs&, ref::AttentionSaved& x) {
-    x.o = {&zero, {x.o.extent(0), x.o.extent(1), x.o.extent(2)}, {0, 0, 0}};
-  });
+  with_gradients("backward: delta = rowsum(do o) missing in dS",
+                 [&](AttentionInputs&, ref::AttentionSaved& x) {
+                   x.o = {&zero, {x.o.extent(0), x.o.extent(1), x.o.extent(2)}, {0, 0, 0}};
+                 });
   if (in.group() > 1) {
     with_gradients("only the last query head of a group reaches dk and dv",
                    [](AttentionInputs& x, ref::AttentionSaved& saved) {
@@ -190,37 +191,37 @@ std::vector<Decoy> AttentionProblem::gradient_alternatives(std::span<const Expec
   const double products = static_cast<double>(in.q_heads() * in.queries()) *
                           static_cast<double>(in.keys() * in.qk_width() * std::ssize(attention_.sequences));
   if (products <= most_products) {
-    with_gradients("m in place of lse, backward: weights that are not normalised",
+    with_gradients("backward: m in place of lse: weights that are not normalised",
                    [&](AttentionInputs& x, ref::AttentionSaved& saved) {
                      saved.lse = kept.maxima(right, x, saved.lse);
                    });
   }
-  with_gradients("lse of base 2 read as natural, backward", [&](AttentionInputs&, ref::AttentionSaved& x) {
+  with_gradients("backward: lse of base 2 read as natural", [&](AttentionInputs&, ref::AttentionSaved& x) {
     x.lse = kept.scaled(x.lse, std::numbers::log2e);
   });
-  with_gradients("a natural lse read as of base 2, backward", [&](AttentionInputs&, ref::AttentionSaved& x) {
+  with_gradients("backward: a natural lse read as of base 2", [&](AttentionInputs&, ref::AttentionSaved& x) {
     x.lse = kept.scaled(x.lse, std::numbers::ln2);
   });
-  with_gradients("delta = rowsum(do do), not rowsum(do o)",
+  with_gradients("backward: delta = rowsum(do do), not rowsum(do o)",
                  [&](AttentionInputs&, ref::AttentionSaved& x) { x.o = x.d_o; });
   for (const Index shift : {-1, 1}) {
-    const std::string row = std::string("another row: the one ") + (shift < 0 ? "before" : "after");
-    with_gradients("in/do of " + row,
+    const std::string row = std::string("the row ") + (shift < 0 ? "before" : "after");
+    with_gradients("backward: in/do of " + row,
                    [&](AttentionInputs&, ref::AttentionSaved& x) { x.d_o = kept.of_row(x.d_o, shift); });
-    with_gradients("lse of " + row + ", backward",
+    with_gradients("backward: lse of " + row,
                    [&](AttentionInputs&, ref::AttentionSaved& x) { x.lse = kept.of_row(x.lse, shift); });
-    with_gradients("delta of " + row,
+    with_gradients("backward: delta of " + row,
                    [&](AttentionInputs&, ref::AttentionSaved& x) { x.o = kept.o_of_delta_of_row(x, shift); });
   }
   if (in.q_heads() > 1) {
-    with_gradients("lse of another head: the next, backward",
+    with_gradients("backward: lse of the next head",
                    [&](AttentionInputs&, ref::AttentionSaved& x) { x.lse = kept.of_next_head(x.lse); });
-    with_gradients("in/do of another head: the next",
+    with_gradients("backward: in/do of the next head",
                    [&](AttentionInputs&, ref::AttentionSaved& x) { x.d_o = kept.of_next_head(x.d_o); });
-    with_gradients("delta of another head: the next",
+    with_gradients("backward: delta of the next head",
                    [&](AttentionInputs&, ref::AttentionSaved& x) { x.o = kept.o_of_delta_of_next_head(x); });
   }
-  with_gradients("delta of the first half of the columns",
+  with_gradients("backward: delta of the first " + std::to_string(in.v_width() / 2) + " columns",
                  [&](AttentionInputs&, ref::AttentionSaved& x) { x.o = kept.o_of_delta_of_half(x); });
   for (const Index shift : {1, -1}) {
     if (right.causal == Causal::none) break;

@@ -109,7 +109,7 @@ void Stages::of_numbers() {
   add("exp2 for exp in P", [](GradientTerm& t) { t.exponent = std::numbers::ln2; });
   add("exp for exp2 in P", [](GradientTerm& t) { t.exponent = std::numbers::log2e; });
   if (!has_ds()) return;
-  add("delta missing in dS", [](GradientTerm& t) { t.delta = 0; });
+  add("delta = rowsum(do o) missing in dS", [](GradientTerm& t) { t.delta = 0; });
   add("delta of the other sign", [](GradientTerm& t) { t.delta *= -1; });
   add("delta counted twice", [](GradientTerm& t) { t.delta *= 2; });
   add("delta not multiplied by P", [b](GradientTerm& t) {

@@ -122,11 +122,11 @@ std::vector<Answer> answers_of(const AttentionSpec& given, Index group) {
       in.past = diagonal(given, in, 0) - in.row(0) + shift;
     };
   }
-  all.push_back({likely, "delta = rowsum(do o) missing in dS", given,
+  all.push_back({likely, "backward: delta = rowsum(do o) missing in dS", given,
                  [](AttentionInputs&, ref::AttentionSaved& saved, const DumpedSaved&) {
                    saved.o = constant<3>(zero, {saved.o.extent(0), saved.o.extent(1), saved.o.extent(2)});
                  }});
-  all.push_back({likely, "lse of base 2 read as natural, backward", given,
+  all.push_back({likely, "backward: lse of base 2 read as natural", given,
                  [](AttentionInputs&, ref::AttentionSaved& saved, const DumpedSaved& dumped) {
                    saved.lse = dumped.lse_by_mistake();
                  }});

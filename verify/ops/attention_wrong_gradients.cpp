@@ -250,15 +250,15 @@ void add_stages(const Contract& contract, const Expected& e, double scale, const
         return f;
       });
   if (!is_dv) {
-    add("delta = rowsum(do o) missing in dS", [](GradientFactors f) {
+    add("backward: delta = rowsum(do o) missing in dS", [](GradientFactors f) {
       f.delta = 0;
       return f;
     });
-    add("delta counted twice", [](GradientFactors f) {
+    add("backward: delta counted twice", [](GradientFactors f) {
       f.delta *= 2;
       return f;
     });
-    add("delta multiplied by the scale", [scale](GradientFactors f) {
+    add("backward: delta multiplied by the scale", [scale](GradientFactors f) {
       f.delta *= scale;
       return f;
     });
@@ -267,16 +267,16 @@ void add_stages(const Contract& contract, const Expected& e, double scale, const
     return std::ranges::any_of(row, [](const GradientFactors& f) { return f.capped != 0; });
   });
   if (!has_softcap || is_dv) return;
-  add("the derivative of the softcap missing", [](GradientFactors f) {
+  add("backward: the derivative of the softcap missing", [](GradientFactors f) {
     f.slope = 1;
     return f;
   });
-  add("the derivative of the softcap taken at the capped score", [](GradientFactors f) {
+  add("backward: the derivative of the softcap taken at the capped score", [](GradientFactors f) {
     const double t = std::tanh(f.capped);
     f.slope = 1 - t * t;
     return f;
   });
-  add("the derivative of the softcap without a square", [](GradientFactors f) {
+  add("backward: the derivative of the softcap without a square: 1 - t", [](GradientFactors f) {
     f.slope = 1 - f.capped;
     return f;
   });

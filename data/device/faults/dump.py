@@ -67,7 +67,7 @@ BACKWARD = {
     "dp in bfloat16": "dP accumulated in bfloat16",
     "delta missing": "delta = rowsum(do o) missing",
     "delta in bfloat16": "delta stored in bfloat16",
-    "delta of the row before": "delta of another row: the one before",
+    "delta of the row before": "delta of the row before",
     "ds times 1.01": "multiplied by 1.0 | a scale 1 % off",
     "ds in e5m2": "dS stored in float8_e5m2",
     "ds in bfloat16": "dS stored in bfloat16",
