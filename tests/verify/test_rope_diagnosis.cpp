@@ -8,6 +8,7 @@
 #include "tests/catch.hpp"
 #include "tests/emulate/judged.hpp"
 #include "tests/emulate/rope.hpp"
+#include "verify/bounds/rope_angles.hpp"
 
 namespace {
 
@@ -15,6 +16,25 @@ using namespace attest;
 using namespace attest::emulate;
 
 constexpr DType elements[] = {DType::float16, DType::bfloat16, DType::float32};
+
+/// The dump of one batch entry with its outputs turned by the cosine and sine that coefficients(s, k) gives.
+template <class Coefficients>
+Case turned(const RopeSetup& setup, Case c, const Coefficients& coefficients) {
+  const Index pairs = setup.rotary_dim / 2;
+  for (const auto& [output, input, sign] : {std::tuple{"y", "x", 1.0}, std::tuple{"dx", "dy", -1.0}}) {
+    const std::vector<double>& x = c.in.at(input).values;
+    std::vector<double>& y = c.out.at(output).values;
+    for (Index row = 0; row < setup.heads * setup.rows; ++row) {
+      for (Index k = 0; k < pairs; ++k) {
+        const auto [cos, sin] = coefficients(row % setup.rows, k);
+        const Index i = row * setup.width + k, j = i + pairs;
+        y[i] = round_to(x[i] * cos - sign * x[j] * sin, setup.element);
+        y[j] = round_to(x[j] * cos + sign * x[i] * sin, setup.element);
+      }
+    }
+  }
+  return c;
+}
 
 }  // namespace
 
@@ -152,5 +172,71 @@ TEST_CASE("rotary embeddings of other positions and with one product rounded are
           const double c = std::cos(angle), d = sign * std::sin(angle);
           return std::pair{x * c - round_to(y * d, DType::float16), round_to(y * c, DType::float16) + x * d};
         }) == "products with the second column of a pair in float16");
+  }
+}
+
+TEST_CASE("scalings that are applied in part, or twice, are named") {
+  constexpr double length_factor = 4, attention_factor = 1.5;
+  for (const DType element : elements) {
+    RopeSetup setup;
+    setup.element = element;
+    setup.rows = 500;
+    setup.frequencies = {.theta = 10000,
+                         .scaling = RopeScaling::yarn,
+                         .factor = length_factor,
+                         .original_max_position_embeddings = 128,
+                         .beta_fast = 32,
+                         .beta_slow = 1};
+    Case right = rope_dump(setup, {});
+    right.spec["attention_factor"] = attention_factor;
+    RopeFrequencies plain = setup.frequencies, divided = setup.frequencies;
+    plain.scaling = RopeScaling::none, divided.scaling = RopeScaling::linear;
+    const auto frequencies = [&](const RopeFrequencies& f) {
+      return bounds::pair_frequencies(f, setup.rotary_dim, setup.rule);
+    };
+    const auto own = frequencies(setup.frequencies), kept = frequencies(plain), all = frequencies(divided);
+    // f(k): a frequency; factors of cos and of sin.
+    const auto cause = [&](auto f, double of_cos, double of_sin) {
+      return first_cause(turned(setup, right, [&](Index s, Index k) {
+        const double angle =
+            round_to(static_cast<double>(s) * round_to(f(k), DType::float32), DType::float32);
+        return std::pair{of_cos * std::cos(angle), of_sin * std::sin(angle)};
+      }));
+    };
+    const auto own_of = [&](Index k) { return own[k].exact.hi; };
+    INFO(format_of(element).name);
+    CHECK_THAT(cause(own_of, attention_factor, attention_factor), test::Mentions("no failure"));
+    CHECK(cause(own_of, attention_factor, 1) == "attention_factor on cos only");
+    CHECK(cause(own_of, 1, attention_factor) == "attention_factor on sin only");
+    CHECK(cause(own_of, 2.25, 2.25) == "attention_factor applied twice");
+    const auto is_between = [&](Index k) {
+      return own_of(k) < kept[k].exact.hi && own_of(k) > all[k].exact.hi;
+    };
+    CHECK(cause([&](Index k) { return is_between(k) ? kept[k].exact.hi : own_of(k); }, 1.5, 1.5) ==
+          "frequencies between the limits kept, not interpolated");
+    CHECK(cause([&](Index k) { return is_between(k) ? all[k].exact.hi : own_of(k); }, 1.5, 1.5) ==
+          "frequencies between the limits divided by the factor, not interpolated");
+  }
+}
+
+TEST_CASE("tables of another width are named") {
+  for (const DType element : elements) {
+    RopeSetup setup;
+    setup.element = element;
+    setup.angles = RopeAngles::half_table;
+    setup.rows = 150;
+    setup.rotary_dim = 32;
+    const Case right = rope_dump(setup, {});
+    const Case wrong = turned(setup, right, [](Index s, Index k) {
+      const double angle = static_cast<double>(s) * std::pow(10000, -2 * static_cast<double>(k) / 64);
+      return std::pair{round_to(std::cos(angle), DType::float32), round_to(std::sin(angle), DType::float32)};
+    });
+    INFO(format_of(element).name);
+    CHECK(first_cause(wrong) == "cos and sin of theta^(-2k/64), not theta^(-2k/32)");
+    CHECK(first_cause(turned(setup, right, [&](Index s, Index k) {
+            const double angle = static_cast<double>(s % 64) * std::pow(10000, -static_cast<double>(k) / 16);
+            return std::pair{round_to(std::cos(angle), DType::float32),
+                             round_to(std::sin(angle), DType::float32)};
+          })) == "positions modulo 64");
   }
 }
