@@ -64,6 +64,7 @@ std::vector<DiagnosisEntry> SoftmaxProblem::lost_columns(std::span<const Expecte
     sum.got.push_back(gw / gg);
     terms.push_back(std::move(of_row));
   }
+  if (terms.empty()) return all;
   const Index count = static_cast<Index>(terms.size());
   std::vector<double> by_column(n_ * count);
   for (Index j = 0; j < n_; ++j) {
