@@ -49,6 +49,7 @@ std::vector<DiagnosisEntry> NormProblem::lost_columns(std::span<const Expected> 
   const NormVariant right{"", norm_.spec, in};
   const NormStages kernel(right, {});
   const auto explain = [&](const RowSums& sums, const std::string& of, auto term) {
+    if (sums.rows.empty()) return;
     std::vector<double> terms;
     for (Index j = 0; j < width; ++j)
       for (const Index i : sums.rows) terms.push_back(term(i, j));
