@@ -29,6 +29,11 @@ std::vector<Decoy> NormProblem::alternatives(std::span<const Expected> expected)
   Array<double, 1> y({width}), dx({width});
   std::vector<Decoy> all = narrow_gradient_sums(expected);
   std::vector<NormVariant> variants = norm_variants(norm_.spec, norm_.in, norm_.contract.compute);
+  std::ranges::move(in_some_columns(expected), std::back_inserter(all));
+  std::ranges::move(of_other_rows(expected), std::back_inserter(all));
+  if (needs_dx && !is_wrong("y"))
+    std::ranges::move(norm_column_variants(norm_.spec, norm_.in, norm_.contract.compute),
+                      std::back_inserter(variants));
   if (is_wrong("y") || is_wrong("mean") || is_wrong("rstd"))
     std::ranges::move(norm_forward_variants(norm_.spec, norm_.in, norm_.contract.compute),
                       std::back_inserter(variants));
@@ -37,6 +42,10 @@ std::vector<Decoy> NormProblem::alternatives(std::span<const Expected> expected)
     NormVariant& v = variants.emplace_back(
         NormVariant{std::string("statistics of ") + alone + " alone", norm_.spec, norm_.in});
     v.of_statistics = {case_.input(alone)->values.data(), {rows, width}};
+    if (!norm_.spec.is_centred) continue;
+    NormVariant& of_mean = variants.emplace_back(
+        NormVariant{std::string("the mean of ") + alone + " alone", norm_.spec, norm_.in});
+    of_mean.of_mean = v.of_statistics;
   }
   const std::vector<double> other_sum = norm_.other_sum();
   if (!other_sum.empty()) {
@@ -45,6 +54,11 @@ std::vector<Decoy> NormProblem::alternatives(std::span<const Expected> expected)
                                                              : "x + residual rounded: round_sum = true",
                                           norm_.spec, norm_.in});
     v.in.x = {other_sum.data(), {rows, width}};
+    NormVariant& of_statistics = variants.emplace_back(
+        NormVariant{norm_.rounds_sum() ? "statistics of x + residual before it is rounded"
+                                       : "statistics of x + residual as rounded, y of what is not rounded",
+                    norm_.spec, norm_.in});
+    of_statistics.of_statistics = {other_sum.data(), {rows, width}};
   }
   for (const NormVariant& variant : variants) {
     const NormStages kernel(variant, norm_.dy);

@@ -12,10 +12,19 @@ constexpr Index most_lanes = 1024, most_vector = 8, most_tile = 32;
 class ForwardVariants {
  public:
   ForwardVariants(const NormSpec& spec, const NormInputs& in, DType compute)
-      : right_{"", spec, in}, compute_(compute) {
-    if (in.weight) other_columns("weight", &NormVariant::weight_column);
-    if (in.bias) other_columns("bias", &NormVariant::bias_column);
-    if (in.weight && in.bias) both_of_other_columns();
+      : right_{"", spec, in}, compute_(compute) {}
+
+  void of_columns() {
+    if (right_.in.weight) other_columns("weight", &NormVariant::weight_column);
+    if (right_.in.bias) other_columns("bias", &NormVariant::bias_column);
+    if (right_.in.weight && right_.in.bias) both_of_other_columns();
+  }
+  void of_components() {
+    for (Index vector = 2; vector <= most_vector && vector < right_.in.width(); vector *= 2)
+      for (Index place = 0; place < vector; ++place)
+        for (const Index by : {-1, 1}) component(vector, place, by);
+  }
+  void of_statistics() {
     shared_statistics();
     threads();
     eager();
@@ -24,6 +33,17 @@ class ForwardVariants {
 
  private:
   using Column = std::function<Index(Index j)>;
+
+  /// One component of each short vector takes the weight of its neighbour.
+  void component(Index vector, Index place, Index by) {
+    if (place + by < 0 || place + by >= vector) return;
+    NormVariant& v = add(std::string("weight of column c ") + (by < 0 ? "- 1" : "+ 1") + " in column " +
+                         std::to_string(place) + " of every " + std::to_string(vector));
+    v.weight_column = [=, last = right_.in.width() - 1](Index j) {
+      return j % vector == place ? std::min(j + by, last) : j;
+    };
+    v.is_of_whole_call = false;
+  }
 
   NormVariant& add(std::string name) {
     all_.push_back(right_);
@@ -163,7 +183,17 @@ class ForwardVariants {
 }  // namespace
 
 std::vector<NormVariant> norm_forward_variants(const NormSpec& spec, const NormInputs& in, DType compute) {
-  return ForwardVariants(spec, in, compute).take();
+  ForwardVariants variants(spec, in, compute);
+  variants.of_columns();
+  variants.of_statistics();
+  return variants.take();
+}
+
+std::vector<NormVariant> norm_column_variants(const NormSpec& spec, const NormInputs& in, DType compute) {
+  ForwardVariants variants(spec, in, compute);
+  variants.of_columns();
+  if (in.weight) variants.of_components();
+  return variants.take();
 }
 
 }  // namespace attest

@@ -27,6 +27,8 @@ class NormProblem : public Problem {
   struct Variant;
   std::vector<Decoy> sampled_answers(const Variant& variant) const;
   std::vector<Index> sampled_rows() const;
+  std::vector<Decoy> in_some_columns(std::span<const Expected> expected) const;
+  std::vector<Decoy> of_other_rows(std::span<const Expected> expected) const;
   std::vector<Decoy> narrow_gradient_sums(std::span<const Expected> expected) const;
   std::vector<DiagnosisEntry> lost_rows(std::span<const Expected> expected) const;
   std::vector<DiagnosisEntry> lost_columns(std::span<const Expected> expected) const;

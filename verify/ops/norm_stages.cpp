@@ -20,6 +20,15 @@ double NormStages::bias(Index j) const {
   return variant_.in.bias ? variant_.in.bias(variant_.bias_column ? variant_.bias_column(j) : j) : 0;
 }
 
+/// y of the normalised x h in column j.
+double NormStages::scaled(double h, Index j) const {
+  using enum NormVariant::Affine;
+  const double offset = variant_.spec.weight_offset;
+  if (variant_.affine == bias_then_weight) return weight(j) * (h + bias(j));
+  if (variant_.affine == offset_after_weight) return (weight(j) - offset) * h + offset + bias(j);
+  return at(product, weight(j) * h) + bias(j);
+}
+
 template <class TermOf>
 double NormStages::sum(Index count, bool is_exact, TermOf term) const {
   std::vector<double> of_lane(std::max<Index>(variant_.lanes, 1));
@@ -44,8 +53,9 @@ double NormStages::mean_of(Index i) const {
   if (variant_.in.mean) return at(mean, variant_.in.mean(i));
   const Index width = variant_.in.width();
   if (!variant_.merges_alike)
-    return at(mean, sum(width, variant_.rounds_squares_only, [&](Index j) { return x(i, j); }) /
-                        static_cast<double>(width));
+    return at(mean, sum(width, variant_.rounds_squares_only, [&](Index j) {
+                      return variant_.of_mean ? variant_.of_mean(i, j) : x(i, j);
+                    }) / static_cast<double>(width));
   std::vector<double> sums(variant_.lanes), counts(variant_.lanes);
   for (Index j = 0; j < width; ++j) {
     const Index lane = j / variant_.vector % variant_.lanes;
@@ -121,20 +131,21 @@ void NormStages::row(Index i, const Statistics& s, View<double, 1> y, View<doubl
   for (Index j = 0; j < width; ++j) {
     double h = at(xhat, (in.x(i, j) - mu) * factor_of_y);
     if (variant_.spec.xhat_dtype) h = round_to(h, *variant_.spec.xhat_dtype);
-    y(j) = at(NormStage::y, at(product, weight(j) * h) + bias(j));
+    y(j) = at(NormStage::y, scaled(h, j));
   }
   if (!dx) return;
   double sum_gx = 0, sum_g = 0;
   for (Index j = 0; j < width; ++j) {
     const double of_gx = at(g, at(weight_in_mean_gx, weight(j)) * dy_(i, j));
-    sum_gx += of_gx * (in.x(i, j) - s.mean) * s.rstd;
+    sum_gx += of_gx * at(xhat_in_dx, (in.x(i, j) - s.mean) * at(rstd_in_mean_gx, s.rstd));
     sum_g += at(g, at(weight_in_mean_g, weight(j)) * dy_(i, j));
   }
   const double n = static_cast<double>(width), of_gx = at(mean_gx, sum_gx / n);
   const double of_g = variant_.spec.is_centred ? at(mean_g, sum_g / n) : 0;
   const double factor = at(rstd_in_dx, s.rstd);
   for (Index j = 0; j < width; ++j) {
-    const double h = (in.x(i, j) - s.mean) * s.rstd, direct = at(g, weight(j) * dy_(i, j));
+    const double h = at(xhat_in_dx, (in.x(i, j) - s.mean) * at(rstd_in_dx_xhat, s.rstd));
+    const double direct = at(g, weight(j) * dy_(i, j));
     dx(j) = at(dx_direct, factor * direct) - at(dx_through_means, factor * (of_g + h * of_gx));
   }
 }

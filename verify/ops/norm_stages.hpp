@@ -34,6 +34,9 @@ enum class NormStage {
   g,        // dy weight
   mean_gx,  // of g xhat
   mean_g,
+  xhat_in_dx,       // wherever dx has it
+  rstd_in_mean_gx,  // in the normalised x of that mean,
+  rstd_in_dx_xhat,  // and in that which is multiplied by it
   dx_direct,        // rstd g
   dx_through_means  // what is subtracted from it
 };
@@ -50,9 +53,12 @@ struct NormVariant {
   Index rstd_row = 0;            // and rstd of so many
   bool is_of_whole_call = true;  // see Decoy
   View<const double, 2> of_statistics = {};  // the rows that have the statistics; empty: those of x
+  View<const double, 2> of_mean = {};        // the rows that have the mean; empty: those of the statistics
   /// Which columns of weight and bias a column reads; absent: its own.
   std::function<Index(Index j)> weight_column = nullptr, bias_column = nullptr;
-  bool is_one_pass = false;  // the variance is the mean square less the square of the mean
+  enum class Affine { weight_then_bias, bias_then_weight, offset_after_weight };
+  Affine affine = Affine::weight_then_bias;  // y as (xhat + bias) weight; or as xhat weight + offset
+  bool is_one_pass = false;                  // the variance is the mean square less the square of the mean
 
   // Sums over the columns are those of `lanes` threads, which take `vector` columns at a time, in turn; 0:
   // they are added up one by one. merges_alike: as if all of them had taken equally many.
@@ -97,6 +103,7 @@ class NormStages {
   double rstd_of(Index i) const;
   double weight(Index j) const;
   double bias(Index j) const;
+  double scaled(double h, Index j) const;
 
   const NormVariant& variant_;
   View<const double, 2> dy_;

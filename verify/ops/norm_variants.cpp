@@ -27,6 +27,7 @@ class Variants {
       : right_{"", spec, in}, compute_(compute) {
     options();
     other_columns();
+    affine();
     other_rows();
     gradients();
     narrow();
@@ -91,6 +92,18 @@ class Variants {
     }
   }
 
+  void affine() {
+    using enum NormVariant::Affine;
+    const auto with = [&](const char* name, NormVariant::Affine affine) {
+      NormVariant& v = add(name);
+      v.affine = affine, v.is_of_whole_call = false;
+    };
+    if (right_.in.weight && right_.in.bias)
+      with("bias added before the weight: (xhat + bias) weight", bias_then_weight);
+    if (right_.spec.weight_offset != 0)
+      with("weight_offset added to the product with the weight", offset_after_weight);
+  }
+
   void other_rows() {
     for (const Index by : {Index{1}, Index{-1}}) {
       const std::string row = by > 0 ? "of the next row" : "of the row before";
@@ -109,6 +122,12 @@ class Variants {
     if (right_.in.weight) replace("the mean of dy weight xhat without the weight", {weight_in_mean_gx}, 1);
     if (right_.in.weight && right_.spec.is_centred)
       replace("means of dx without the weight", {weight_in_mean_gx, weight_in_mean_g}, 1);
+    if (right_.in.weight && right_.spec.is_centred)
+      replace("the mean of dy weight without the weight", {weight_in_mean_g}, 1);
+    // Either of the two factors may be without it: the product is the same.
+    replace("rstd missing once in xhat times the mean of dy weight xhat", {rstd_in_dx_xhat}, 1);
+    replace("rstd missing twice in xhat times the mean of dy weight xhat", {rstd_in_mean_gx, rstd_in_dx_xhat},
+            1);
     NormVariant& plain = add("dweight of x that is not normalised");
     plain.is_of_whole_call = false;
     plain.change = [](NormStage stage, double x) {
@@ -124,6 +143,7 @@ class Variants {
         {"sums over the columns, one by one,", {running_sum}},
         {"squares and their sum", {square, sum_of_squares}},
         {"the normalised x of dweight", {xhat_in_dweight}},
+        {"the normalised x of dx", {xhat_in_dx}},
         {"dy times the weight", {g}},
         {"the mean of dy weight xhat", {mean_gx}},
         {right_.spec.is_centred ? "variance" : "mean square", {variance}}};

@@ -12,4 +12,8 @@ std::vector<NormVariant> norm_variants(const NormSpec& spec, const NormInputs& i
 /// weight and bias of other columns.
 std::vector<NormVariant> norm_forward_variants(const NormSpec& spec, const NormInputs& in, DType compute);
 
+/// Those of them with weight and bias of other columns, which the backward pass shows, too, and the weight of
+/// a neighbour in one component of each short vector.
+std::vector<NormVariant> norm_column_variants(const NormSpec& spec, const NormInputs& in, DType compute);
+
 }  // namespace attest
