@@ -203,6 +203,14 @@ std::vector<Decoy> LayerNormQkvProblem::alternatives(std::span<const Expected>) 
     add(
         "qkv_bias twice in " + std::string(qkv_names[third]), rows, weight,
         [&](Index o, double sum) { return sum + (o / width == third ? 2 : 1) * bias(o); }, false);
+    for (Index other = 0; other < 3; ++other) {
+      if (other == third) continue;
+      add(
+          "qkv_bias of " + std::string(qkv_names[other]) + " in " + std::string(qkv_names[third]), rows,
+          weight,
+          [&](Index o, double sum) { return sum + bias(o / width == third ? o % width + other * width : o); },
+          false);
+    }
   }
   std::ranges::move(narrow_products(tokens, rows), std::back_inserter(all));
   if (in_.qkv_weight.extent(0) * width > most_elements) return all;

@@ -24,6 +24,7 @@ class LayerNormQkvProblem : public Problem {
   void recheck(std::span<const Expected> expected) const override;
   std::vector<Decoy> decoys(std::span<const Expected> expected) const override;
   std::vector<Decoy> alternatives(std::span<const Expected> expected) const override;
+  std::vector<DiagnosisEntry> explanations(std::span<const Expected> expected) const override;
 
  private:
   void read_spec();

@@ -30,6 +30,8 @@ std::vector<Decoy> NormProblem::alternatives(std::span<const Expected> expected)
   std::vector<Decoy> all = narrow_gradient_sums(expected);
   std::vector<NormVariant> variants = norm_variants(norm_.spec, norm_.in, norm_.contract.compute);
   std::ranges::move(in_some_columns(expected), std::back_inserter(all));
+  std::ranges::move(misplaced_partial_sums(expected), std::back_inserter(all));
+  std::ranges::move(unshared_sums(expected), std::back_inserter(all));
   std::ranges::move(of_other_rows(expected), std::back_inserter(all));
   if (needs_dx && !is_wrong("y"))
     std::ranges::move(norm_column_variants(norm_.spec, norm_.in, norm_.contract.compute),

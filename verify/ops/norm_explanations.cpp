@@ -40,7 +40,10 @@ double explained_by_factors(const Expected& y, const NormInputs& in) {
 
 std::vector<DiagnosisEntry> NormProblem::explanations(std::span<const Expected> expected) const {
   std::vector<DiagnosisEntry> all = lost_rows(expected);
+  // What is next to each other has its own, shorter name.
+  if (all.empty()) all = wrong_rows_of_chunks(expected);
   std::ranges::move(lost_columns(expected), std::back_inserter(all));
+  std::ranges::move(wrong_sums_of_warps(expected), std::back_inserter(all));
   std::ranges::move(one_pass(expected), std::back_inserter(all));
   std::map<std::string, const Expected*> wrong;
   for (const Expected& e : expected)

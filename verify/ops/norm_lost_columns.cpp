@@ -6,6 +6,7 @@
 #include "verify/compare.hpp"
 #include "verify/ops/lost_terms.hpp"
 #include "verify/ops/norm_problem.hpp"
+#include "verify/ops/norm_row_statistics.hpp"
 #include "verify/ops/norm_stages.hpp"
 #include "verify/ops/sample.hpp"
 
@@ -16,23 +17,6 @@ constexpr Index most_rows = 64;
 
 /// Of rows whose variance has to be a multiple of a number; by chance half of them have one.
 constexpr double least_share = 0.9;
-
-/// Rows of a wrong output whose sums are looked at: the sums as they should be and as they seem to be.
-struct RowSums {
-  std::vector<Index> rows;
-  std::vector<double> exact, got;
-};
-
-/// By how much the rows of y, without the bias, are too large.
-double factor_of_row(const Expected& y, const NormInputs& in, Index i) {
-  double dd = 0, dg = 0;
-  for (Index j = 0; j < in.width(); ++j) {
-    const Index at = i * in.width() + j;
-    const double bias = in.bias ? in.bias(j) : 0, d = y.value[at] - bias;
-    dd += d * d, dg += d * (y.dumped->values[at] - bias);
-  }
-  return dg / dd;
-}
 
 }  // namespace
 
@@ -72,15 +56,7 @@ std::vector<DiagnosisEntry> NormProblem::lost_columns(std::span<const Expected> 
   }
   const Expected *rstd = wrong("rstd"), *y = wrong("y");
   if (!rstd && !y) return all;
-  RowSums sums;
-  for (const Index i : rows) {
-    const double want = kernel.statistics(i).rstd;
-    const double got = rstd ? rstd->dumped->values[i] : want * factor_of_row(*y, in, i);
-    if (!(got > 0) || !std::isfinite(got)) continue;
-    sums.rows.push_back(i);
-    sums.exact.push_back(n / (want * want) - n * norm_.spec.eps);
-    sums.got.push_back(n / (got * got) - n * norm_.spec.eps);
-  }
+  const RowSums sums = sums_of_squares(norm_, rstd, y, rows);
   explain(sums, norm_.spec.is_centred ? "the variance" : "the mean square", [&](Index i, Index j) {
     const double c = in.x(i, j) - (norm_.spec.is_centred ? kernel.statistics(i).mean : 0);
     return c * c;

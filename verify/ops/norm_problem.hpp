@@ -29,8 +29,13 @@ class NormProblem : public Problem {
   std::vector<Index> sampled_rows() const;
   std::vector<Decoy> in_some_columns(std::span<const Expected> expected) const;
   std::vector<Decoy> of_other_rows(std::span<const Expected> expected) const;
+  std::vector<Decoy> unshared_sums(std::span<const Expected> expected) const;
+  std::vector<Decoy> narrow_sums_of_dx(const Expected& dx) const;
+  std::vector<DiagnosisEntry> wrong_sums_of_warps(std::span<const Expected> expected) const;
   std::vector<Decoy> narrow_gradient_sums(std::span<const Expected> expected) const;
   std::vector<DiagnosisEntry> lost_rows(std::span<const Expected> expected) const;
+  std::vector<DiagnosisEntry> wrong_rows_of_chunks(std::span<const Expected> expected) const;
+  std::vector<Decoy> misplaced_partial_sums(std::span<const Expected> expected) const;
   std::vector<DiagnosisEntry> lost_columns(std::span<const Expected> expected) const;
   std::vector<DiagnosisEntry> one_pass(std::span<const Expected> expected) const;
   void expect_sum(Expected& sum) const;
