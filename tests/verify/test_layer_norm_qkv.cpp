@@ -1,5 +1,6 @@
 // layer_norm_qkv judged: honest kernels pass, planted faults do not.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -233,6 +234,52 @@ TEST_CASE("heads of layer_norm_qkv that are those of others, and sums in 16 bits
         c.in.at("qkv_bias").values[o / 96 * 96 + o % 96 % 24 * 4 + o % 96 / 24] = bias.values[o];
     }
     CHECK(first_cause(c) == "rows of qkv_weight counted as [3, D, H]");
+  }
+}
+
+TEST_CASE("biases of another third, columns counted twice and a stale rstd of layer_norm_qkv are named") {
+  for (const DType element : {DType::float16, DType::bfloat16, DType::float32}) {
+    QkvSetup setup;
+    setup.element = setup.stored = element;
+    setup.tokens = 30, setup.width = 96, setup.heads = 4;
+    INFO(format_of(element).name);
+    const Case right = qkv_dump(setup, {});
+    const auto in = [&](const char* name, Index at) { return right.in.at(name).values[at]; };
+    const Index rows = setup.batch * setup.tokens, m = setup.width, d = m / setup.heads;
+    std::vector<double> mean(rows), rstd(rows);
+    for (Index i = 0; i < rows; ++i) {
+      double squares = 0;
+      for (Index j = 0; j < m; ++j) mean[i] += in("x", i * m + j) / 96;
+      for (Index j = 0; j < m; ++j) squares += std::pow(in("x", i * m + j) - mean[i], 2) / 96;
+      rstd[i] = 1 / std::sqrt(squares + setup.eps);
+    }
+    // q, k and v with the bias of third of_bias[t], rstd of a token and the weight of a column in the product
+    const auto cause = [&](const std::array<Index, 3>& of_bias, auto row_of, auto times) {
+      Case c = right;
+      for (Index i = 0; i < rows; ++i) {
+        for (Index o = 0; o < 3 * m; ++o) {
+          double sum = in("qkv_bias", of_bias[o / m] * m + o % m);
+          for (Index j = 0; j < m; ++j) {
+            const double h = (in("x", i * m + j) - mean[i]) * rstd[row_of(i, j)];
+            sum += times(j) * in("qkv_weight", o * m + j) *
+                   round_to(h * in("weight", j) + in("bias", j), setup.stored);
+          }
+          Tensor& t = c.out.at(o / m == 0 ? "q" : o / m == 1 ? "k" : "v");
+          const Index b = i / setup.tokens, h = o % m / d;
+          t.values[((b * setup.heads + h) * setup.tokens + i % setup.tokens) * d + o % d] =
+              round_to(sum, element);
+        }
+      }
+      return first_cause(c);
+    };
+    const auto own = [](Index i, Index) { return i; };
+    const auto once = [](Index) { return 1; };
+    CHECK(cause({0, 0, 2}, own, once) == "qkv_bias of q in k");
+    CHECK(cause({0, 1, 2}, own, [](Index j) { return j >= 48 && j < 64 ? 2 : 1; }) ==
+          "columns 48..63 twice in the product");
+    CHECK(cause(
+              {0, 1, 2}, [](Index i, Index j) { return i >= 20 && j >= 64 ? i - 20 : i; }, once) ==
+          "rstd of the token 20 before in columns 64..95 of the norm");
   }
 }
 
