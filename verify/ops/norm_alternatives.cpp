@@ -12,6 +12,8 @@ namespace attest {
 namespace {
 
 constexpr Index sampled_columns = 32;
+/// Of wide rows, fewer are looked at: there are hundreds of variants.
+constexpr Index most_sampled_elements = Index{1} << 16, fewest_rows = 4;
 /// dweight needs the statistics of all rows, for every variant.
 constexpr Index most_elements = Index{1} << 24;
 
@@ -19,7 +21,12 @@ constexpr Index most_elements = Index{1} << 24;
 
 std::vector<Decoy> NormProblem::alternatives(std::span<const Expected> expected) const {
   const Index rows = norm_.in.rows(), width = norm_.in.width();
-  const std::vector<Index> some_rows = sampled_rows(), some_columns = evenly_spread(width, sampled_columns);
+  const std::vector<Index> some_columns = evenly_spread(width, sampled_columns);
+  std::vector<Index> some_rows;
+  const std::vector<Index> sample = sampled_rows();
+  for (const Index n :
+       evenly_spread(static_cast<Index>(sample.size()), std::max(fewest_rows, most_sampled_elements / width)))
+    some_rows.push_back(sample[n]);
   // What a gradient that is right should have been says nothing.
   const auto is_wrong = [&](std::string_view output) {
     const auto e = std::ranges::find(expected, output, &Expected::output);

@@ -57,10 +57,10 @@ std::vector<DiagnosisEntry> NormProblem::lost_columns(std::span<const Expected> 
   const Expected *rstd = wrong("rstd"), *y = wrong("y");
   if (!rstd && !y) return all;
   const RowSums sums = sums_of_squares(norm_, rstd, y, rows);
-  explain(sums, norm_.spec.is_centred ? "the variance" : "the mean square", [&](Index i, Index j) {
-    const double c = in.x(i, j) - (norm_.spec.is_centred ? kernel.statistics(i).mean : 0);
-    return c * c;
-  });
+  std::vector<double> mean(in.rows());
+  for (const Index i : sums.rows) mean[i] = norm_.spec.is_centred ? kernel.statistics(i).mean : 0;
+  explain(sums, norm_.spec.is_centred ? "the variance" : "the mean square",
+          [&](Index i, Index j) { return (in.x(i, j) - mean[i]) * (in.x(i, j) - mean[i]); });
   return all;
 }
 

@@ -14,7 +14,7 @@ namespace {
 
 constexpr Index most_rows = 32, most_lanes = 1024, most_vector = 8;
 /// What may be tried on how many elements.
-constexpr Index most_in_narrow_sums = 1 << 17, most_in_answers = 1 << 15;
+constexpr Index most_in_narrow_sums = 1 << 16, most_in_answers = 1 << 15;
 
 Index rows_for(Index elements, Index width) {
   return std::clamp(elements / width, Index{2}, most_rows);
