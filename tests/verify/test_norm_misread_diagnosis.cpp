@@ -1,5 +1,6 @@
 // What is said of norms that misread their formula, or whose warps, chunks and tails go wrong: each planted
 // fault has its name.
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <string>

@@ -144,8 +144,10 @@ std::vector<Decoy> NormProblem::of_other_rows(std::span<const Expected> expected
       if (norm_.spec.xhat_dtype) h = round_to(h, *norm_.spec.xhat_dtype);
       return (in.weight ? in.weight(j) + norm_.spec.weight_offset : 1) * h + (in.bias ? in.bias(j) : 0);
     };
-    if (const auto map = best_map(*y, wrong, rows, width, value))
-      of_output(*y, with_mean ? "mean and rstd" : "rstd", *map, value);
+    const auto map = best_map(*y, wrong, rows, width, value);
+    // The row before and the next one are among the variants already.
+    const bool is_variant = map && std::abs(map->by) == 1 && !place_of_wrong_columns(*y, width);
+    if (map && !is_variant) of_output(*y, with_mean ? "mean and rstd" : "rstd", *map, value);
   }
   return all;
 }
