@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "verify/compare.hpp"
+#include "verify/explained_spread.hpp"
 #include "verify/narrow_stores.hpp"
 
 namespace attest {
@@ -186,6 +187,7 @@ std::vector<DiagnosisEntry> diagnose(std::span<const Expected> expected, std::sp
   for (const auto* x : likely) all.push_back(entry_of(x->first, x->second));
   if (const auto alone = one_element(expected)) all.push_back(*alone);
   all.insert(all.end(), fitted.begin(), fitted.end());
+  std::ranges::move(explained_spread(expected, answers), std::back_inserter(all));
   std::ranges::move(narrow_stores(expected), std::back_inserter(all));
   for (const Expected& e : expected)
     if (const auto truncated = truncation(e)) all.push_back(*truncated);

@@ -38,8 +38,9 @@ std::vector<Decoy> MultiheadProblem::alternatives(std::span<const Expected> expe
     const ref::Projected right = ref::project(multihead_.entry(b));
     const std::vector<Index> rows = telling_rows(b, expected);
     for (auto&& answers :
-         {other_options(b, right), other_operands(b, right, rows, head),
-          other_masks(b, right, rows, head, only_weights_fail), other_stores(b, right, rows)})
+         {other_options(b, right), other_operands(b, right, rows, head), other_biases(b, right, rows),
+          other_tokens(b), other_masks(b, right, rows, head, only_weights_fail),
+          other_stores(b, right, rows)})
       all.insert(all.end(), answers.begin(), answers.end());
   }
   return all;

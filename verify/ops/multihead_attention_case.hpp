@@ -23,6 +23,15 @@ class MultiheadCase {
   /// layouts for each other. Without mask.
   ref::MultiheadInputs across_batch(Index i) const;
 
+  /// The same tensors read as a kernel does that takes token r for row r mod S of batch entry r / S although
+  /// the layout is lbm, or for row r / B of batch entry r mod B although it is blm.
+  MultiheadCase with_tokens_of_other_layout() const {
+    MultiheadCase other = *this;
+    other.batch_first_ = !batch_first_;
+    return other;
+  }
+  bool is_batch_first() const { return batch_first_; }
+
   const Tensor& x() const { return *query_; }
 
   /// Rows of batch entry b in an array that is laid out like out/y, as [Sq, M].

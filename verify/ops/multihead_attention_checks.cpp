@@ -12,6 +12,7 @@ namespace attest {
 namespace {
 
 constexpr Index sampled_rows = 16;  // of a batch entry
+constexpr Index few_places = 4;     // of the sequence
 
 }  // namespace
 
@@ -134,16 +135,18 @@ std::vector<Decoy> MultiheadProblem::decoys(std::span<const Expected>) const {
   }
   // weights has the batch first in either layout.
   if (case_.input("x") && !case_.input("mask") && case_.out.contains("y")) {
-    const ref::MultiheadInputs wrong = multihead_.across_batch(0);
-    const ref::Projected projected = ref::project(wrong);
-    Decoy decoy{"the other layout", "y", {}, {}};
-    std::vector<Decoy> answers{decoy};
+    std::vector<Decoy> answers{{"the other layout", "y", {}, {}}};
     std::vector<double> y(width);
     Array<double, 2> p({heads, multihead_.batch});
-    for (Index b = 0; b < std::min(multihead_.batch, sampled_rows); ++b) {
-      ref::multihead_attention_row(spec, attention_inputs(projected, wrong), wrong, b, {y.data(), {width}},
-                                   p.view());
-      add_row(answers, b, 0, {y.data(), {width}}, {});
+    // In causal attention the first of them may well be right.
+    for (const Index i : evenly_spread(multihead_.queries, few_places)) {
+      const ref::MultiheadInputs wrong = multihead_.across_batch(i);
+      const ref::Projected projected = ref::project(wrong);
+      for (Index b = 0; b < std::min(multihead_.batch, sampled_rows); ++b) {
+        ref::multihead_attention_row(spec, attention_inputs(projected, wrong), wrong, b, {y.data(), {width}},
+                                     p.view());
+        add_row(answers, b, i, {y.data(), {width}}, {});
+      }
     }
     all.push_back(std::move(answers.front()));
   }

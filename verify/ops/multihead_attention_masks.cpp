@@ -63,6 +63,20 @@ std::vector<Decoy> MultiheadProblem::other_masks(Index b, const ref::Projected& 
     if (queries == keys)
       reads("the mask transposed", in.mask, [](Index h, Index i, Index j) { return Place{h, j, i}; });
   }
+  if (in.mask && multihead_.batch > 1) {
+    // Query heads of all batch entries have one number, b H + h, that is taken apart in another way.
+    for (const bool has_other_head : {false, true}) {
+      if (has_other_head && (heads == 1 || in.mask.stride(0) == 0)) continue;  // one for all heads
+      others.push_back({has_other_head ? "masks taken for those of layout [H, B], not [B, H]"
+                                       : "the mask of batch entry (b H + h) mod B",
+                        [&, has_other_head](Index h, Index i, Row row) {
+                          const Index number = b * heads + h;
+                          const ref::MultiheadInputs of = multihead_.entry(number % multihead_.batch);
+                          for (Index j = 0; j < keys; ++j)
+                            row(j) = sees(of.mask, has_other_head ? number / multihead_.batch : h, i, j);
+                        }});
+    }
+  }
   for (const Index by : {-2, -1, 1, 2}) {
     if (spec.causal == Causal::none) continue;
     const std::string further = std::to_string(std::abs(by)) + (std::abs(by) == 1 ? " key " : " keys ") +

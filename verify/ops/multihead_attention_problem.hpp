@@ -59,6 +59,9 @@ class MultiheadProblem : public Problem {
   std::vector<Decoy> other_empty_rows(Index b, const AttentionInputs& attention) const;
   std::vector<Decoy> wrong_softmax(Index b, const AttentionInputs& attention, const std::vector<Index>& rows,
                                    Index wrong_head, bool only_weights_fail) const;
+  std::vector<Decoy> other_biases(Index b, const ref::Projected& right, const std::vector<Index>& rows) const;
+  /// Tokens whose number is taken apart as in the other layout.
+  std::vector<Decoy> other_tokens(Index b) const;
   std::vector<Decoy> other_stores(Index b, const ref::Projected& exact, const std::vector<Index>& rows) const;
 
   /// Some of the rows of batch entry b that have a wrong element; any rows if there are too few of them.

@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <limits>
+#include <utility>
 
 #include "verify/compare.hpp"
 #include "verify/ops/sample.hpp"
@@ -15,16 +17,28 @@ constexpr Index sampled_elements = 1 << 15, fewest_rows = 4, most_rows = 64;
 
 using Values = std::vector<double>;
 
-/// The slope of ln y over x, by least squares; 0 if there is none.
-double slope_of_logarithm(const Values& x, const Values& y) {
+/// The slope of ln y over x, by least squares, of normal numbers y; 0 if there is none.
+double slope_of_logarithm(const Values& x, const Values& y, double least_normal) {
   double n = 0, sum_x = 0, sum_y = 0, xx = 0, xy = 0;
   for (std::size_t j = 0; j < x.size(); ++j) {
-    if (!(y[j] > 0) || !std::isfinite(x[j]) || !std::isfinite(y[j])) continue;
+    if (!(y[j] >= least_normal) || !std::isfinite(x[j]) || !std::isfinite(y[j])) continue;
     const double log_y = std::log(y[j]);
     n += 1, sum_x += x[j], sum_y += log_y, xx += x[j] * x[j], xy += x[j] * log_y;
   }
   const double spread = n * xx - sum_x * sum_x;
   return spread > 0 ? (n * xy - sum_x * sum_y) / spread : 0;
+}
+
+/// z = a x + b y, by least squares; NaN where that says nothing.
+std::pair<double, double> factors_of(const Values& x, const Values& y, const Values& z) {
+  double xx = 0, xy = 0, yy = 0, xz = 0, yz = 0;
+  for (std::size_t n = 0; n < x.size(); ++n) {
+    xx += x[n] * x[n], xy += x[n] * y[n], yy += y[n] * y[n];
+    xz += x[n] * z[n], yz += y[n] * z[n];
+  }
+  const double d = xx * yy - xy * xy;
+  if (!(d > std::sqrt(std::numeric_limits<double>::epsilon()) * xx * yy)) return {std::nan(""), std::nan("")};
+  return {(xz * yy - yz * xy) / d, (yz * xx - xz * xy) / d};
 }
 
 double median(Values all) {
@@ -83,31 +97,24 @@ std::vector<Index> SoftmaxProblem::telling_rows(std::span<const Expected> expect
 std::vector<Decoy> SoftmaxProblem::alternatives(std::span<const Expected> expected) const {
   if (n_ == 0) return {};
   std::vector<Decoy> all = other_axes();
+  const auto take = [&](std::vector<Decoy> more) { std::ranges::move(more, std::back_inserter(all)); };
   const Index wanted = std::clamp(sampled_elements / n_, fewest_rows, most_rows);
   const View<const double, 3> x = like_x(given().values.data());
-  const Tensor* given_dy = case_.input("dy");
-  const View<const double, 3> dy = given_dy ? like_x(given_dy->values.data()) : View<const double, 3>{};
-  const auto values = [](View<const double, 1> row) {
-    Values copy;
-    for (Index j = 0; row && j < row.extent(0); ++j) copy.push_back(row(j));
-    return copy;
-  };
-  const auto row_of = [&](const SoftmaxVariant& variant, Index row, double sum) {
-    const Index o = row / inner_, i = row % inner_;
-    return computed_row(variant, values(column(x, o, i)), values(column(mask(), o, i)),
-                        values(column(dy, o, i)), sum);
-  };
   const std::vector<Index> some_rows = telling_rows(expected, wanted);
   const SoftmaxVariant right{"", spec_};
-  SoftmaxFits fits{0, std::nan(""), std::nan("")};
+  const double least_normal =
+      case_.output("y") ? std::ldexp(1.0, format_of(*case_.output("y")->dtype).emin) : 0;
+  Values maxima, logarithms, dumped_lse;  // of rows that have all three
   Values slopes = {0}, exponents, dots;
   for (const Index row : some_rows) {
     const Index o = row / inner_, i = row % inner_;
-    const SoftmaxRow r = row_of(right, row, 0);
-    const auto dumped = [&](const char* name) {
-      return values(column(like_x(case_.out.at(name).values.data()), o, i));
-    };
-    if (case_.output("y")) slopes.push_back(slope_of_logarithm(values(column(x, o, i)), dumped("y")));
+    const SoftmaxRow r = computed(right, row);
+    if (case_.output("y"))
+      slopes.push_back(slope_of_logarithm(row_of(x, row), row_of_output("y", row), least_normal));
+    if (const Tensor* lse = case_.output("lse"); lse && lse->size() == rows() && r.l > 0) {
+      maxima.push_back(r.m), logarithms.push_back(std::log(r.l));
+      dumped_lse.push_back(lse->values[row]);
+    }
     if (!(r.l > 0) || mask_.size() > 0) continue;
     // To first order l grows by the sum of (s - m) exp(s - m) times what the factor is more than 1.
     double growth = 0;
@@ -120,7 +127,7 @@ std::vector<Decoy> SoftmaxProblem::alternatives(std::span<const Expected> expect
     else if (case_.output("y"))
       exponents.push_back(slopes.back() / spec_.scale);
     if (!case_.output("dx") || r.dx.empty()) continue;
-    const Values dx = dumped("dx"), of_dy = values(column(dy, o, i));
+    const Values dx = row_of_output("dx", row), of_dy = row_of(like_x(case_.input("dy")->values.data()), row);
     // dx = y slope (dy - factor dot), and right dx with a factor of 1.
     double dot = 0, yy = 0, yd = 0;
     for (Index j = 0; j < n_; ++j) dot += r.y[j] * of_dy[j];
@@ -136,7 +143,8 @@ std::vector<Decoy> SoftmaxProblem::alternatives(std::span<const Expected> expect
     }
     if (is_wrong && std::isfinite(yd / yy)) dots.push_back(yd / yy);
   }
-  fits = {median(slopes), median(exponents), median(dots)};
+  const auto [of_m, of_log] = factors_of(maxima, logarithms, dumped_lse);
+  const SoftmaxFits fits{median(slopes), median(exponents), median(dots), of_m, of_log};
   std::vector<SoftmaxVariant> variants = softmax_variants(spec_, fits, n_, !mask_.empty(), compute_);
   if (spec_.subtract_max)
     std::ranges::move(softmax_sum_variants(spec_, n_, compute_), std::back_inserter(variants));
@@ -144,35 +152,15 @@ std::vector<Decoy> SoftmaxProblem::alternatives(std::span<const Expected> expect
       expected, [](const Expected& e) { return e.output != "lse" && has_wrong_elements(e); });
   for (const SoftmaxVariant& variant : variants) {
     if (variant.only == "lse" && !only_lse_fails) continue;
-    const auto first = static_cast<std::ptrdiff_t>(all.size());
-    for (const Expected& e : expected) {
-      if (!variant.only.empty() && variant.only != e.output) continue;
-      all.push_back({variant.name, e.output, {}, {}});
-      all.back().is_of_whole_call = variant.is_of_whole_call;
-    }
-    const std::span<Decoy> answers(all.begin() + first, all.end());
-    for (const Index row : some_rows) {
-      const Index o = row / inner_, i = row % inner_, other = row + variant.row_of_sum;
-      if (may_be_special(o, i) || other < 0 || other >= rows()) continue;
-      const double sum = variant.row_of_sum == 0 ? 0 : row_of(right, other, 0).l;
-      const SoftmaxRow r = row_of(variant, row, sum);
-      if (!(r.l > 0)) continue;
-      for (Decoy& decoy : answers) {
-        const auto add = [&](Index at, double value) {
-          decoy.at.push_back(at);
-          decoy.value.push_back(value);
-        };
-        if (decoy.output == "y" || decoy.output == "dx") {
-          const Values& of = decoy.output == "y" ? r.y : r.dx;
-          for (Index j = 0; j < static_cast<Index>(of.size()); ++j) add((o * n_ + j) * inner_ + i, of[j]);
-          continue;
-        }
-        const double value = decoy.output == "m" ? r.m : decoy.output == "l" ? r.l : r.lse;
-        const Index copies = case_.out.at(decoy.output).size() / rows();
-        for (Index copy = 0; copy < copies; ++copy) add((o * copies + copy) * inner_ + i, value);
-      }
-    }
+    take(answers(variant.name, variant.only, variant.is_of_whole_call, some_rows, [&](Index row) {
+      const Index other = row + variant.row_of_sum;
+      if (other < 0 || other >= rows()) return SoftmaxRow{};
+      return computed(variant, row, variant.row_of_sum == 0 ? 0 : computed(right, other).l);
+    }));
   }
+  take(partial_sums(some_rows));
+  take(thread_sums(some_rows));
+  take(other_reads(some_rows));
   return all;
 }
 

@@ -19,6 +19,10 @@ constexpr Index most_elements = 1 << 20, fewest_rows = 4, least_elements = 512;
 /// 6 is never reached.
 constexpr double least_ratio = 6;
 
+/// The errors of an exp that keeps its promise of 2 units in the last place follow the fraction, too; means
+/// of a bin are no larger than this many roundings.
+constexpr double honest_roundings = 4;
+
 /// Errors in bins of a fraction.
 struct Errors {
   std::array<double, bins> sum{}, count{};
@@ -28,6 +32,13 @@ struct Errors {
     const std::size_t bin = std::min(static_cast<std::size_t>((x - std::floor(x)) * bins), bins - 1);
     sum[bin] += error, count[bin] += 1;
     squares += error * error, all += 1;
+  }
+  /// The largest of the bins' means.
+  double largest_mean() const {
+    double largest = 0;
+    for (std::size_t b = 0; b < bins; ++b)
+      if (count[b] > 0) largest = std::max(largest, std::abs(sum[b] / count[b]));
+    return largest;
   }
   /// Variance between bins over that within.
   double ratio() const {
@@ -80,6 +91,7 @@ std::vector<DiagnosisEntry> SoftmaxProblem::coarse_exp(std::span<const Expected>
   }
   // A store that cuts off errs with the digits of y, which in rows that are alike follow the fraction, too.
   const double ratio = by_fraction.ratio();
+  if (by_fraction.largest_mean() <= honest_roundings * unit_roundoff(compute_)) return {};
   if (by_fraction.all < least_elements || ratio < least_ratio || ratio < 2 * by_digits.ratio()) return {};
   return {{"exp, by a polynomial or a table for the fraction of its exponent", confidence_of_a_place,
            "the errors of y follow the fraction of (score - max) log2(e)"}};

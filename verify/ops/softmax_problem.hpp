@@ -1,13 +1,19 @@
 // The softmax problem of a case: rows along one axis, whatever the rank.
 #pragma once
 
+#include <functional>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ref/softmax.hpp"
 #include "verify/op.hpp"
 
 namespace attest {
+
+struct SoftmaxRow;
+struct SoftmaxVariant;
 
 class SoftmaxProblem : public Problem {
  public:
@@ -62,6 +68,38 @@ class SoftmaxProblem : public Problem {
   std::vector<DiagnosisEntry> coarse_exp(std::span<const Expected> expected) const;
   /// Softmax along the other axes of x, for y.
   std::vector<Decoy> other_axes() const;
+  /// Row sums, or sums of dy y, that lack columns, hold parts of other rows, or round parts.
+  std::vector<Decoy> partial_sums(const std::vector<Index>& some_rows) const;
+  /// Row sums of threads that rescale or round them wrongly.
+  std::vector<Decoy> thread_sums(const std::vector<Index>& some_rows) const;
+  /// x or masks of other rows.
+  std::vector<Decoy> other_reads(const std::vector<Index>& some_rows) const;
+  std::vector<Decoy> rows_of_mask(const std::vector<Index>& some_rows) const;
+  std::vector<Decoy> rows_of_x(const std::vector<Index>& some_rows) const;
+
+  /// One row of x, mask (empty if there is none), dy (likewise) or an output that is shaped like x.
+  std::vector<double> row_of(View<const double, 3> tensor, Index row) const;
+  std::vector<double> row_of_output(const std::string& output, Index row) const;
+  SoftmaxRow computed(const SoftmaxVariant& variant, Index row, double sum = 0) const;
+  /// A row sum relative to the row's maximum, and how far rounding may have moved it.
+  struct RowSum {
+    double value, tolerance;
+  };
+  /// What a wrong row's outputs imply that its sum was; nothing for rows that are right, or special.
+  std::optional<RowSum> implied_sum(const SoftmaxRow& right, Index row) const;
+  /// The same of the sum of dy y that dx implies in some chunks of 32 columns (all if none are named), and
+  /// the right one.
+  struct Dot {
+    double right, value, tolerance;
+  };
+  std::optional<Dot> implied_dot(const SoftmaxRow& right, Index row, const std::vector<bool>& chunks) const;
+  /// Sums, or parts of them, that are those of rows before or further on.
+  std::vector<Decoy> parts_of_other_rows(const std::vector<Index>& some_rows) const;
+  std::vector<Decoy> dots_of_other_rows(const std::vector<Index>& some_rows) const;
+  /// What a kernel would have written that computes these rows so; rows with l = 0 are left out.
+  std::vector<Decoy> answers(const std::string& name, std::string_view only, bool is_of_whole_call,
+                             const std::vector<Index>& some_rows,
+                             const std::function<SoftmaxRow(Index)>& computed_row) const;
 
   /// What ref says of a sample of rows: one entry per output that the case holds.
   std::vector<Decoy> sampled_answers(const std::string& name, const Variant& variant) const;

@@ -60,7 +60,14 @@ SoftmaxRow computed_row(const SoftmaxVariant& kernel, Values x, Values mask, con
   if (kernel.inverts_mask)
     for (double& kept : mask) kept = 1 - kept;
   Values s(n), y(n), dx(dy.size());
-  ref::softmax_scores(kernel.spec, view_of(x), view_of(mask), {s.data(), {n}});
+  ref::SoftmaxSpec spec = kernel.spec;
+  if (kernel.clamps_scores) spec.clamp = 0;
+  ref::softmax_scores(spec, view_of(x), view_of(mask), {s.data(), {n}});
+  const double limit = kernel.spec.clamp;
+  const auto is_beyond = [&](Index j) { return kernel.clamps_scores && std::abs(spec.scale * x[j]) > limit; };
+  for (Index j = 0; kernel.clamps_scores && j < n; ++j)
+    if (mask.empty() || mask[j] != 0) s[j] = std::clamp(spec.scale * x[j], -limit, limit);
+  if (kernel.passes_clamped) spec.clamp = 0;
   for (Index j = 0; kernel.lowered > 0 && j < n && !given_mask.empty(); ++j)
     if (given_mask[j] == 0) s[j] = round_to(s[j] - kernel.lowered, DType::float32);
   double m = kernel.spec.subtract_max ? -infinity : 0;
@@ -83,13 +90,15 @@ SoftmaxRow computed_row(const SoftmaxVariant& kernel, Values x, Values mask, con
     sum_of_dy += dy[j];
   }
   dot_of_dy = kernel.at(dot, dot_of_dy);
-  for (std::size_t j = 0; j < dx.size(); ++j) {
-    const double of_score =
-        kernel.at(slope, ref::softmax_score_slope(kernel.spec, x[j], mask.empty() ? 1 : mask[j]));
+  for (Index j = 0; j < static_cast<Index>(dx.size()); ++j) {
+    const double slope_of_x =
+        is_beyond(j) ? 0 : ref::softmax_score_slope(spec, x[j], mask.empty() ? 1 : mask[j]);
+    const double of_score = kernel.at(slope, slope_of_x);
     dx[j] = (kernel.is_logarithm ? dy[j] - y[j] * sum_of_dy : y[j] * (dy[j] - dot_of_dy)) * of_score;
   }
   for (Index j = 0; kernel.is_logarithm && j < n; ++j) y[j] = s[j] - m - std::log(l);
-  return {m, l, m + std::log(kernel.at(row_sum_in_lse, l)), std::move(y), std::move(dx)};
+  const double lse = kernel.lse_of_m * m + kernel.lse_of_log * std::log(kernel.at(row_sum_in_lse, l));
+  return {m, l, lse, std::move(y), std::move(dx)};
 }
 
 }  // namespace attest

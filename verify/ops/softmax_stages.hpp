@@ -31,9 +31,12 @@ struct SoftmaxVariant {
   Index dot_summed = 0;  // and the gradient's sum
   Index padding = 0;     // scores of 0 beyond the row
   bool inverts_mask = false, ignores_mask = false, is_logarithm = false;
-  double lowered = 0;           // masked scores are less by this, not -inf, in float32; 0: -inf
-  bool takes_smallest = false;  // for the maximum
-  Index row_of_sum = 0;         // the row sum is that of so many rows further on
+  bool clamps_scores = false;           // after the scale, not x before it
+  bool passes_clamped = false;          // the gradient where x was clamped
+  double lse_of_m = 1, lse_of_log = 1;  // lse is so many times m and so many times ln l
+  double lowered = 0;                   // masked scores are less by this, not -inf, in float32; 0: -inf
+  bool takes_smallest = false;          // for the maximum
+  Index row_of_sum = 0;                 // the row sum is that of so many rows further on
   bool is_of_whole_call = true;
   std::string only = {};  // an output, if it speaks of that alone
 
@@ -58,9 +61,11 @@ struct SoftmaxRow {
 SoftmaxRow computed_row(const SoftmaxVariant& kernel, std::vector<double> x, std::vector<double> mask,
                         const std::vector<double>& dy, double sum = 0);
 
-/// What a scale, a factor in the exponent and one of the gradient's sum seem to be; NaN: unknown.
+/// What a scale, a factor in the exponent and one of the gradient's sum seem to be, and how many times m and
+/// ln l make up lse; NaN: unknown.
 struct SoftmaxFits {
   double scale, exponent, dot;
+  double lse_of_m, lse_of_log;
 };
 
 std::vector<SoftmaxVariant> softmax_variants(const ref::SoftmaxSpec& spec, const SoftmaxFits& fits,

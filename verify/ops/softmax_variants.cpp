@@ -21,6 +21,36 @@ std::set<std::string> roundings(double fitted, int fewest, int most) {
   return all;
 }
 
+/// lse = a m + b ln l with other factors than 1.
+void add_ways_to_form_lse(const ref::SoftmaxSpec& spec, const SoftmaxFits& fits,
+                          std::vector<SoftmaxVariant>& all) {
+  const auto is_near = [](double a, double b) { return std::abs(a - b) <= 1e-3 * std::abs(b); };
+  const auto add = [&](const std::string& name, double of_m, double of_log) {
+    SoftmaxVariant& v = all.emplace_back(SoftmaxVariant{name, spec});
+    v.lse_of_m = of_m, v.lse_of_log = of_log, v.only = "lse";
+    return is_near(fits.lse_of_m, of_m) && is_near(fits.lse_of_log, of_log);
+  };
+  bool has_name = is_near(fits.lse_of_m, 1) && is_near(fits.lse_of_log, 1);
+  has_name |= add("lse = m + log2(l), not ln(l)", 1, std::numbers::log2e);
+  has_name |= add("lse = m + log10(l), not ln(l)", 1, std::numbers::log10e);
+  has_name |= add("lse with the maximum in base 2", std::numbers::log2e, 1);
+  has_name |= add("lse without the log of the row sum", 1, 0);
+  if (spec.scale != 1) {
+    has_name |= add("lse with the maximum of x, before the scale", 1 / spec.scale, 1);
+    has_name |= add("lse with the maximum times the scale twice", spec.scale, 1);
+    has_name |= add("lse divided by the scale", 1 / spec.scale, 1 / spec.scale);
+    has_name |= add("lse times the scale", spec.scale, spec.scale);
+  }
+  if (has_name || !std::isfinite(fits.lse_of_m) || !std::isfinite(fits.lse_of_log)) return;
+  for (int digits = 1; digits <= 4; ++digits) {
+    const std::string of_m = number_text(fits.lse_of_m, digits),
+                      of_log = number_text(fits.lse_of_log, digits);
+    const double a = std::stod(of_m), b = std::stod(of_log);
+    // What other decoys say: base 2, without the maximum.
+    if (a != b && a != 0) add("lse = " + of_m + " m + " + of_log + " ln(l)", a, b);
+  }
+}
+
 }  // namespace
 
 std::vector<SoftmaxVariant> softmax_variants(const ref::SoftmaxSpec& spec, const SoftmaxFits& fits,
@@ -69,6 +99,12 @@ std::vector<SoftmaxVariant> softmax_variants(const ref::SoftmaxSpec& spec, const
     v.is_of_whole_call = false;
     v.change = [factor](SoftmaxStage stage, double value) { return stage == dot ? factor * value : value; };
   }
+  if (spec.clamp > 0) {
+    add("the clamp ignored").spec.clamp = 0;
+    if (spec.scale != 1) add("the clamp applied after the scale").clamps_scores = true;
+    add("a gradient that is not 0 where x was clamped").passes_clamped = true;
+  }
+  add_ways_to_form_lse(spec, fits, all);
   std::set<std::string> scales;
   for (int digits = 1; std::isfinite(fits.scale) && digits <= 4; ++digits)
     scales.insert(number_text(fits.scale, digits));
