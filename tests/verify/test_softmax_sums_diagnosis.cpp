@@ -296,7 +296,7 @@ TEST_CASE("softmax outputs that are special or of odd shapes can be diagnosed") 
   for (const Index outer : {1, 2, 5}) {
     for (const Index inner : {1, 3}) {
       for (const Index n : {1, 2, 31, 33, 70}) {
-        for (const double special : {0.0, infinity, std::nan(""), -1.0}) {
+        for (const double special : {0.0, HUGE_VAL, std::nan(""), -1.0}) {
           SoftmaxSetup setup = setup_of(DType::float32, outer, n);
           setup.inner = inner, setup.clamp = n == 33 ? 1 : 0, setup.has_mask = n == 70;
           Case c = dump(setup);
