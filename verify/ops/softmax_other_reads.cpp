@@ -77,13 +77,6 @@ std::vector<Decoy> SoftmaxProblem::rows_of_x(const std::vector<Index>& some_rows
     double lse;
     Values s, y;
   };
-  const auto scores_of = [&](Index row) {
-    Values s(n_);
-    const Index o = row / inner_, i = row % inner_;
-    ref::softmax_scores(spec_, column(like_x(given().values.data()), o, i), column(mask(), o, i),
-                        {s.data(), {n_}});
-    return s;
-  };
   const auto agrees = [&](double y, double s, double lse) {
     const double want = std::exp(s - lse), of_exp = 32 * unit_roundoff(compute_) * (1 + std::abs(s - lse));
     return std::abs(y - want) <= (2 * stored + of_exp) * want;

@@ -85,6 +85,8 @@ class SoftmaxProblem : public Problem {
   struct RowSum {
     double value, tolerance;
   };
+  /// Scores of a row, masked ones -inf.
+  std::vector<double> scores_of(Index row) const;
   /// What a wrong row's outputs imply that its sum was; nothing for rows that are right, or special.
   std::optional<RowSum> implied_sum(const SoftmaxRow& right, Index row) const;
   /// The same of the sum of dy y that dx implies in some chunks of 32 columns (all if none are named), and

@@ -31,6 +31,14 @@ SoftmaxRow SoftmaxProblem::computed(const SoftmaxVariant& variant, Index row, do
                       dy ? row_of(like_x(dy->values.data()), row) : Values{}, sum);
 }
 
+std::vector<double> SoftmaxProblem::scores_of(Index row) const {
+  std::vector<double> s(n_);
+  const Index o = row / inner_, i = row % inner_;
+  ref::softmax_scores(spec_, column(like_x(given().values.data()), o, i), column(mask(), o, i),
+                      {s.data(), {n_}});
+  return s;
+}
+
 std::optional<SoftmaxProblem::RowSum> SoftmaxProblem::implied_sum(const SoftmaxRow& right, Index row) const {
   if (!(right.l > 0) || may_be_special(row / inner_, row % inner_)) return {};
   const double of_sum = roundings_of_a_sum * unit_roundoff(compute_);

@@ -130,13 +130,6 @@ std::vector<Decoy> SoftmaxProblem::thread_sums(const std::vector<Index>& some_ro
   std::vector<Decoy> all;
   if (!spec_.subtract_max || n_ > widest) return all;
   const SoftmaxVariant right{"", spec_};
-  const auto scores_of = [&](Index row) {
-    Values s(n_);
-    const Index o = row / inner_, i = row % inner_;
-    ref::softmax_scores(spec_, column(like_x(given().values.data()), o, i), column(mask(), o, i),
-                        {s.data(), {n_}});
-    return s;
-  };
   // Ways whose sums are not what a few wrong rows imply are not asked what all rows would be.
   std::vector<std::pair<Values, RowSum>> wrong;
   for (const Index row : some_rows) {
