@@ -1,6 +1,8 @@
 // Distributes the rows of RMSNorm over threads.
 #include "tiled/rms_norm.hpp"
 
+#include <omp.h>
+
 #include <algorithm>
 #include <vector>
 
@@ -43,9 +45,10 @@ void rms_norm_forward(const NormSpec& spec, const RmsNormInputs<Real>& in, const
                                is_large(out.y)};
   const RowKernels<Real>& kernels = row_kernels_for<Real>(level);
   const Index task = rows_of_task(width);
-#pragma omp parallel for schedule(static) if (task < count)
-  for (Index first = 0; first < count; first += task) {
-    kernels.rms_norm_forward(rows, first, std::min(first + task, count));
+  const Index parts = std::min<Index>(omp_get_max_threads(), (count + task - 1) / task);
+#pragma omp parallel for schedule(static) if (parts > 1)
+  for (Index p = 0; p < parts; ++p) {
+    kernels.rms_norm_forward(rows, p * count / parts, (p + 1) * count / parts);
   }
 }
 

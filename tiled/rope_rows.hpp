@@ -59,8 +59,8 @@ ATTEST_ALWAYS_INLINE void turn_row(const Real* x, const Real* next, const Real* 
     const Pairs<Real> own = load_pairs<Real, style>(x + k * step, pairs);
     put_pairs<Real, style, streams>(y + k * step, pairs,
                                     turned<Real>(own, load(cos + k), load(sin + k) * direction));
-    prefetch(next + k * step);
-    prefetch(next + k * step + (style == RopeStyle::half ? pairs : w));
+    prefetch<2>(next + k * step, 0);
+    prefetch<2>(next + k * step + (style == RopeStyle::half ? pairs : w), 0);
   }
   if (k < pairs) {
     const Index count = pairs - k;
@@ -81,7 +81,7 @@ ATTEST_ALWAYS_INLINE void turn_row(const Real* x, const Real* next, const Real* 
   Index d = 2 * pairs;
   for (; d + w <= columns; d += w) {
     put<streams>(y + d, load(x + d));
-    prefetch(next + d);
+    prefetch<2>(next + d, 0);
   }
   if (d < columns) store_part(y + d, load_part(x + d, columns - d), columns - d);
 }

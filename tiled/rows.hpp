@@ -54,10 +54,11 @@ ATTEST_ALWAYS_INLINE bool is_whole_vectors(Index count) {
   return count % lanes<Real> == 0;
 }
 
-/// The line of the caches that x lies in, which may be any address.
-template <class Real>
-ATTEST_ALWAYS_INLINE void prefetch(const Real* x) {
-  __builtin_prefetch(x, 0, 2);
+/// Fetches the line that lies `bytes` beyond x, which may be any address, into the first or the second cache.
+/// Processors fetch ahead by themselves, but not across the end of a page.
+template <int cache, class Real>
+ATTEST_ALWAYS_INLINE void prefetch(const Real* x, Index bytes) {
+  __builtin_prefetch(reinterpret_cast<const char*>(x) + bytes, 0, 4 - cache);
 }
 
 }  // namespace attest::tiled::ATTEST_TILED_LEVEL
