@@ -1,6 +1,7 @@
 // Judging cases in memory by rows and keys drawn by chance.
 #pragma once
 
+#include "tests/emulate/cases.hpp"
 #include "tests/emulate/judged.hpp"
 #include "verify/row_sample.hpp"
 

@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "tests/emulate/honest_attention.hpp"
 #include "tests/emulate/judged.hpp"
+#include "tests/faults/fault.hpp"
 #include "tests/faults/rules.hpp"
 
 namespace attest::faults {

@@ -6,6 +6,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/emulate/cases.hpp"
+#include "tests/emulate/honest_attention.hpp"
 #include "tests/emulate/judged.hpp"
 #include "verify/inputs/request.hpp"
 #include "verify/inputs/suite.hpp"

@@ -5,17 +5,16 @@
 #include <string>
 #include <vector>
 
-#include "core/invalid_case.hpp"
 #include "ref/activation.hpp"
 #include "tests/catch.hpp"
+#include "tests/emulate/judged.hpp"
 #include "tests/support/random.hpp"
 #include "verify/bounds/activation.hpp"
-#include "verify/text.hpp"
-#include "verify/verify_case.hpp"
 
 namespace {
 
 using namespace attest;
+using namespace attest::emulate;
 using test::Random;
 
 const std::vector<DType> elements = {DType::float16, DType::bfloat16, DType::float32};
@@ -152,29 +151,6 @@ Case case_of(const Function& op, DType element, const Formula& formula, const st
     dx.values[n] = round_to(gradient, element);
   }
   return c;
-}
-
-CaseFindings judged(const Case& c) {
-  Progress progress;
-  return verify_case(c, progress);
-}
-
-std::string summary(const CaseFindings& findings) {
-  std::string text{name_of(findings.verdict)};
-  for (const OutputFindings& o : findings.outputs)
-    text += ", " + o.name + " " + ratio_text(o.worst_ratio) + " (got " + exact_text(o.got) + ", want " +
-            exact_text(o.want) + ")";
-  for (const std::string& reason : findings.reasons) text += ", " + reason;
-  return text;
-}
-
-std::string error_of(const Case& c) {
-  try {
-    judged(c);
-  } catch (const InvalidCase& error) {
-    return error.what();
-  }
-  return "";
 }
 
 /// Values only: the faults of the gradient have their own test.
@@ -373,11 +349,11 @@ TEST_CASE("subnormal results of subnormal numbers are no more scattered than a s
 TEST_CASE("malformed activation cases are named") {
   const Function erf = ops()[0];
   const Case good = case_of(erf, DType::float16, erf.honest[0], points(DType::float16, 6));
-  REQUIRE(error_of(good) == "");
+  REQUIRE(message_of(good) == "no complaint");
   const auto error = [&](const std::function<void(Case&)>& change) {
     Case c = good;
     change(c);
-    return error_of(c);
+    return message_of(c);
   };
   CHECK(error([](Case& c) { c.in["x"].values[751] = infinity; }) ==
         "memory.h5: /gelu/in/x holds inf at [1, 1]; finite values are expected");

@@ -3,6 +3,7 @@
 #include <functional>
 
 #include "tests/catch.hpp"
+#include "tests/emulate/honest_attention.hpp"
 #include "tests/emulate/judged.hpp"
 
 namespace {

@@ -12,6 +12,7 @@
 
 #include "core/invalid_case.hpp"
 #include "tests/catch.hpp"
+#include "tests/emulate/honest_attention.hpp"
 #include "tests/emulate/judged.hpp"
 #include "verify/report.hpp"
 

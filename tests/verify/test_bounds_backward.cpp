@@ -7,7 +7,9 @@
 #include <set>
 
 #include "tests/catch.hpp"
-#include "tests/emulate/judged.hpp"
+#include "tests/emulate/honest_attention.hpp"
+#include "tests/faults/fault.hpp"
+#include "tests/verify/check_honest.hpp"
 #include "verify/op.hpp"
 
 namespace {
@@ -16,18 +18,6 @@ using namespace attest;
 using namespace attest::emulate;
 
 const std::vector<std::string> gradients = {"dq", "dk", "dv", "dbias", "dsink"};
-
-void check_honest(const Case& c, bool must_pass, std::map<std::string, Worst>& worst) {
-  const CaseFindings findings = judged(c);
-  INFO(summary(findings));
-  CHECK(findings.verdict != Verdict::fail);
-  if (must_pass) CHECK(findings.verdict == Verdict::pass);
-  for (const OutputFindings& o : findings.outputs) {
-    CHECK(o.worst_ratio <= 1);
-    CHECK(o.worst_rigorous_ratio <= 1);
-    worst[o.name].take(o);
-  }
-}
 
 Setup setup_of(DType element) {
   Setup setup;

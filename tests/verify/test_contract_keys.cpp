@@ -3,6 +3,7 @@
 #include <string>
 
 #include "tests/catch.hpp"
+#include "tests/emulate/honest_attention.hpp"
 #include "tests/emulate/judged.hpp"
 #include "verify/contract_keys.hpp"
 

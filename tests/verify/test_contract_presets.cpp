@@ -5,6 +5,7 @@
 
 #include "core/invalid_case.hpp"
 #include "tests/catch.hpp"
+#include "tests/emulate/cases.hpp"
 #include "tests/emulate/judged.hpp"
 #include "verify/bounds/arithmetic.hpp"
 #include "verify/contract_keys.hpp"

@@ -5,6 +5,8 @@
 #include "ref/attention.hpp"
 #include "tests/catch.hpp"
 #include "tests/emulate/by_rows.hpp"
+#include "tests/emulate/honest_attention.hpp"
+#include "tests/faults/fault.hpp"
 #include "verify/ops/attention_case.hpp"
 
 namespace {

@@ -7,8 +7,10 @@
 
 #include "core/invalid_case.hpp"
 #include "tests/catch.hpp"
+#include "tests/emulate/honest_attention.hpp"
 #include "tests/emulate/judged.hpp"
 #include "tests/emulate/multihead_attention.hpp"
+#include "tests/faults/fault.hpp"
 
 namespace {
 

@@ -1,5 +1,6 @@
 // What is said of packed sequences that are not kept apart.
 #include "tests/catch.hpp"
+#include "tests/emulate/honest_attention.hpp"
 #include "tests/emulate/judged.hpp"
 
 namespace {

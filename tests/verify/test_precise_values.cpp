@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "tests/catch.hpp"
+#include "tests/emulate/honest_attention.hpp"
 #include "tests/emulate/judged.hpp"
 #include "tests/tiled/quad_attention.hpp"
 #include "verify/op.hpp"

@@ -4,6 +4,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/emulate/judged.hpp"
+#include "tests/faults/fault.hpp"
 #include "tests/support/random.hpp"
 #include "verify/op.hpp"
 #include "verify/replay_statistics.hpp"

@@ -5,30 +5,14 @@
 #include <cstdlib>
 
 #include "tests/catch.hpp"
+#include "tests/emulate/judged.hpp"
 #include "tests/emulate/rope.hpp"
 #include "tests/support/random.hpp"
-#include "verify/verify_case.hpp"
 
 namespace {
 
 using namespace attest;
 using namespace attest::emulate;
-
-CaseFindings judged(const Case& c) {
-  Progress progress;
-  return verify_case(c, progress);
-}
-
-std::string summary(const CaseFindings& findings) {
-  std::string text{name_of(findings.verdict)};
-  for (const OutputFindings& o : findings.outputs) {
-    text +=
-        ", " + o.name + " " + std::to_string(o.worst_ratio) + " (" + std::to_string(o.beyond) + " beyond) at";
-    for (const Index n : o.at) text += " " + std::to_string(n);
-  }
-  for (const std::string& reason : findings.reasons) text += ", " + reason;
-  return text;
-}
 
 RopeFrequencies scaled(RopeScaling scaling, double theta = 10000) {
   RopeFrequencies f{theta, scaling};

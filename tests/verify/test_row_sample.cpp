@@ -3,6 +3,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/emulate/by_rows.hpp"
+#include "tests/emulate/honest_attention.hpp"
 
 namespace {
 

@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "tests/catch.hpp"
+#include "tests/emulate/honest_attention.hpp"
 #include "tests/emulate/judged.hpp"
 
 namespace {
