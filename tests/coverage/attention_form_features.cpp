@@ -1,4 +1,5 @@
 // Features of attention: layouts, outputs beside o, and element types.
+#include "tests/coverage/attention_arithmetic.hpp"
 #include "tests/coverage/attention_features.hpp"
 
 namespace attest::coverage {
@@ -118,27 +119,12 @@ void AttentionFeatures::add_types() {
       for (auto& [name, t] : *tensors) t = rounded(t, DType::float64);
     }
   });
+  for (const DeclaredArithmetic& x : attention_arithmetic()) add(x.name, x);
   const auto declared = [this](const std::string& name, const char* key, const Attribute& value) {
     add(name, [=](Case& c) { c.contract[key] = value; });
   };
-  declared("weights stored in bfloat16", "p_dtype", "bfloat16");
-  declared("softmax in float64", "softmax_dtype", "float64");
-  declared("scores added up in float64", "qk_accumulate", "float64");
-  declared("outputs added up in float64", "pv_accumulate", "float64");
-  declared("tensor cores of Volta", "matrix_unit", "volta");
-  declared("tensor cores of Hopper", "matrix_unit", "hopper");
-  declared("every addition rounded", "matrix_unit", "none");
-  declared("operands in tf32", "matrix_unit", "tf32");
-  declared("row sum of stored weights", "row_sum", "stored");
-  declared("o of splits stored in bfloat16", "split_dtype", "bfloat16");
-  declared("exp within 1e-4", "exp_error", 1e-4);
   declared("half of q stored before the first product", "q_factor", 0.5);  // exactly
   declared("half of k stored before the backward pass", "backward_k_factor", 0.5);
-  declared("weights normalised", "weights", "normalised");
-  declared("weights relative to the maximum", "weights", "relative");
-  declared("weights relative to the maximum, times 256", "weights", "relative_256");
-  declared("weights relative to the maximum, times 448", "weights", "relative_448");
-  declared("scores stored in bfloat16", "scores_dtype", "bfloat16");
   add("a softcap with tanh within 1e-4", [](Case& c) {
     c.spec["softcap"] = 1.5;
     c.contract["tanh_error"] = 1e-4;

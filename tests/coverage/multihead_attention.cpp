@@ -6,6 +6,7 @@
 #include <functional>
 #include <limits>
 
+#include "tests/coverage/attention_arithmetic.hpp"
 #include "tests/coverage/feature.hpp"
 #include "tests/coverage/tensors.hpp"
 
@@ -170,28 +171,13 @@ std::vector<Feature> features(DType element) {
     c.spec["average_weights"] = false;
     c.out["weights"].shape = {b, h, s, s};
   });
+  for (const DeclaredArithmetic& x : attention_arithmetic()) add(x.name, x);
   const auto declared = [&](const std::string& name, const char* key, const Attribute& value) {
     add(name, [=](Case& c) { c.contract[key] = value; });
   };
   declared("q, k, v and o in bfloat16", "intermediate_dtype", "bfloat16");
   declared("projections added up in float64", "accumulate", "float64");
-  declared("weights stored in bfloat16", "p_dtype", "bfloat16");
-  declared("softmax in float64", "softmax_dtype", "float64");
-  declared("scores added up in float64", "qk_accumulate", "float64");
-  declared("outputs added up in float64", "pv_accumulate", "float64");
-  declared("tensor cores of Volta", "matrix_unit", "volta");
-  declared("tensor cores of Hopper", "matrix_unit", "hopper");
-  declared("every addition rounded", "matrix_unit", "none");
-  declared("operands in tf32", "matrix_unit", "tf32");
-  declared("row sum of stored weights", "row_sum", "stored");
-  declared("o of splits stored in bfloat16", "split_dtype", "bfloat16");
-  declared("exp within 1e-4", "exp_error", 1e-4);
   declared("tanh within 1e-4", "tanh_error", 1e-4);
-  declared("weights normalised", "weights", "normalised");
-  declared("weights relative to the maximum", "weights", "relative");
-  declared("weights relative to the maximum, times 256", "weights", "relative_256");
-  declared("weights relative to the maximum, times 448", "weights", "relative_448");
-  declared("scores stored in bfloat16", "scores_dtype", "bfloat16");
   return all;
 }
 

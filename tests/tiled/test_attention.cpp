@@ -7,8 +7,8 @@
 #include <limits>
 
 #include "tests/catch.hpp"
-#include "tests/support/random.hpp"
 #include "tests/tiled/attention_rounding.hpp"
+#include "tests/tiled/problem_with_options.hpp"
 
 namespace {
 
@@ -46,17 +46,7 @@ TEST_CASE("tiled attention is within its rounding errors of ref for every shape,
     for (const Causal causal : causals) {
       for (const auto& [left, right] :
            {std::pair<Index, Index>{-1, -1}, {20, -1}, {0, 5}, {-1, 3}, {130, 0}}) {
-        Random random(++seed);
-        const EmptyRow empty_row = std::array{EmptyRow::zero, EmptyRow::nan, EmptyRow::mean_v}[seed % 3];
-        const AttentionSpec spec{causal,
-                                 random.one_in(2) ? 0.25 : -0.3,
-                                 left,
-                                 right,
-                                 random.one_in(3) ? 1.5 : 0,
-                                 empty_row,
-                                 seed % 2 == 0 ? Alibi::distance : Alibi::position};
-        const AttentionExtras extras{random.one_in(4), random.one_in(4), random.one_in(4), random.one_in(4)};
-        check_against_ref(random_problem(shape, spec, extras, random.below(shape.sk + 1), seed));
+        check_against_ref(problem_with_options(shape, causal, left, right, ++seed));
       }
     }
   }

@@ -1,12 +1,11 @@
 // tiled's backward pass against ref, both on the same o and lse, at every instruction set level.
 #include <omp.h>
 
-#include <array>
 #include <utility>
 
 #include "tests/catch.hpp"
-#include "tests/support/random.hpp"
 #include "tests/tiled/backward_rounding.hpp"
+#include "tests/tiled/problem_with_options.hpp"
 #include "tiled/attention.hpp"
 
 namespace {
@@ -49,17 +48,7 @@ TEST_CASE("tiled gradients are within their rounding errors of ref for every sha
   for (const AttentionShape& shape : shapes) {
     for (const Causal causal : {Causal::none, Causal::top_left, Causal::bottom_right}) {
       for (const auto& [left, right] : {std::pair<Index, Index>{-1, -1}, {20, -1}, {0, 5}, {130, 0}}) {
-        Random random(++seed);
-        const EmptyRow empty_row = std::array{EmptyRow::zero, EmptyRow::nan, EmptyRow::mean_v}[seed % 3];
-        const AttentionSpec spec{causal,
-                                 random.one_in(2) ? 0.25 : -0.3,
-                                 left,
-                                 right,
-                                 random.one_in(3) ? 1.5 : 0,
-                                 empty_row,
-                                 seed % 2 == 0 ? Alibi::distance : Alibi::position};
-        const AttentionExtras extras{random.one_in(4), random.one_in(4), random.one_in(4), random.one_in(4)};
-        check_against_ref(random_problem(shape, spec, extras, random.below(shape.sk + 1), seed));
+        check_against_ref(problem_with_options(shape, causal, left, right, ++seed));
       }
     }
   }
