@@ -14,11 +14,11 @@
 namespace attest::emulate {
 
 /// In one thread: these cases are too small to share. test_bounds_backward.cpp compares numbers of threads.
-inline CaseFindings judged(const Case& c) {
+inline CaseFindings judged(const Case& c, const Wanted& wanted = {}) {
   const int threads = omp_get_max_threads();
   omp_set_num_threads(1);
   Progress progress;
-  const CaseFindings findings = verify_case(c, progress);
+  const CaseFindings findings = verify_case(c, progress, wanted);
   omp_set_num_threads(threads);
   return findings;
 }
