@@ -23,10 +23,6 @@ MatrixUnit read_matrix_unit(KeyReader& keys) {
       {{"none", none}, {"hopper", hopper}, {"ampere", ampere}, {"volta", volta}, {"tf32", tf32}}, ampere);
 }
 
-DType wide_type(DType operands) {
-  return operands == DType::float64 ? DType::float64 : DType::float32;
-}
-
 Contract attention_keys(KeyReader& keys, DType operands, MatrixUnit unit) {
   const DType wide = wide_type(operands);
   Contract contract{};
@@ -114,6 +110,10 @@ std::vector<SpecKey> shared_contract_keys() {
 }
 
 }  // namespace
+
+DType wide_type(DType operands) {
+  return operands == DType::float64 ? DType::float64 : DType::float32;
+}
 
 DType read_dtype(KeyReader& keys, const std::string& key, DType fallback) {
   using enum DType;

@@ -14,6 +14,9 @@ namespace attest {
 /// An element type by name. Throws InvalidCase with the accepted ones.
 DType read_dtype(KeyReader& keys, const std::string& key, DType fallback);
 
+/// What sums and functions are computed in unless a contract says otherwise: float32, or float64 for float64.
+DType wide_type(DType operands);
+
 /// Matrix units of NVIDIA devices. docs/bounds.md, "Tensor cores". tf32: as ampere, and for operands in
 /// float32 too.
 enum class MatrixUnit { volta, ampere, hopper, none, tf32 };

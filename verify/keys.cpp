@@ -1,5 +1,6 @@
 // Typed reading of spec and contract keys.
 #include "verify/keys.hpp"
+#include "verify/text.hpp"
 
 #include <cmath>
 #include <limits>
@@ -9,7 +10,7 @@ namespace {
 
 std::string shown(const Attribute& a) {
   if (const auto* text = std::get_if<std::string>(&a)) return "the text \"" + *text + "\"";
-  if (const auto* number = std::get_if<double>(&a)) return std::to_string(*number);
+  if (const auto* number = std::get_if<double>(&a)) return exact_text(*number);
   if (const auto* integer = std::get_if<std::int64_t>(&a)) return std::to_string(*integer);
   return std::get<bool>(a) ? "true" : "false";
 }

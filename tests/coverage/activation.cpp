@@ -77,6 +77,9 @@ std::vector<Feature> with_common(std::vector<Feature> features, const std::strin
   Feature other = feature("computed in float64, by the key's other name", op, element, {9, 11}, {});
   other.c.contract["accumulate"] = "float64";
   features.push_back(other);
+  Feature table = feature("a gate within 1e-5", op, element, {9, 11}, {});
+  table.c.contract["gate_error"] = 1e-5;
+  features.push_back(table);
   return features;
 }
 

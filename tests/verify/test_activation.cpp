@@ -303,8 +303,8 @@ TEST_CASE("bounds are finite, hold the reference, and shrink with the unit round
         for (const double sign : {1.0, -1.0}) {
           x = std::copysign(x, sign);
           INFO(static_cast<int>(kind) << " at " << x << " in " << format_of(dtype).name);
-          const bounds::Evaluated y = bounds::activation(kind, x, a);
-          const bounds::Evaluated d = bounds::activation_derivative(kind, x, a, dtype);
+          const bounds::Evaluated y = bounds::activation(kind, x, a, 0);
+          const bounds::Evaluated d = bounds::activation_derivative(kind, x, a, 0, dtype);
           CHECK(y.worst < infinity);
           CHECK(d.worst < infinity);
           const double share = 2 * 0x1p-53 / a.u;  // of both evaluations

@@ -1,12 +1,11 @@
 // What is said of activations that fail: each planted fault has its name, and not another's.
 #include <cmath>
-#include <functional>
 #include <string>
 
 #include "ref/activation.hpp"
 #include "tests/catch.hpp"
 #include "tests/emulate/judged.hpp"
-#include "tests/support/random.hpp"
+#include "tests/verify/activation_dump.hpp"
 
 namespace {
 
@@ -14,33 +13,10 @@ using namespace attest;
 using namespace attest::emulate;
 using ref::Activation;
 
-using Function = std::function<double(double)>;
-
 constexpr DType elements[] = {DType::float16, DType::bfloat16, DType::float32};
 
 double sigmoid(double x) {
   return 1 / (1 + std::exp(-x));
-}
-
-/// y = f(x) and dx = dy g(x), rounded once.
-Case dump(const std::string& op, const std::string& approximate, DType element, const Function& f,
-          const Function& g) {
-  test::Random random(5);
-  Case c;
-  c.file = "memory.h5";
-  c.name = c.op = op;
-  if (!approximate.empty()) c.spec["approximate"] = approximate;
-  Tensor x{std::string(format_of(element).name), element, {2000}, {}};
-  Tensor dy = x, y = x, dx = x;
-  for (Index n = 0; n < x.size(); ++n) {
-    x.values.push_back(round_to(4 * random.symmetric(), element));
-    dy.values.push_back(round_to(random.symmetric(), element));
-    y.values.push_back(round_to(f(x.values[n]), element));
-    dx.values.push_back(round_to(dy.values[n] * g(x.values[n]), element));
-  }
-  c.in = {{"x", x}, {"dy", dy}};
-  c.out = {{"y", y}, {"dx", dx}};
-  return c;
 }
 
 Function value(Activation kind) {

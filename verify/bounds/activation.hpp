@@ -13,12 +13,14 @@ struct Evaluated {
 
 /// Kernels may use any formula of docs/bounds_activation.md, those that cancel included: x (1 + erf) / 2 and
 /// x (1 + tanh) / 2 lose all relative accuracy where they are near 0. exp and tanh are within 2 ulp, erf and
-/// erfc within 4, of arithmetic.u; results of exp below arithmetic.flush may become 0. x must be finite.
+/// erfc within 4, of arithmetic.u; results of exp below arithmetic.flush may become 0. gate_error: what the
+/// factor of x, or the sigmoid itself, may be off by beside. x must be finite.
 /// The value is off by 2^-53 / u of `worst` at most.
-Evaluated activation(ref::Activation kind, double x, const Arithmetic& arithmetic);
+Evaluated activation(ref::Activation kind, double x, const Arithmetic& arithmetic, double gate_error);
 
 /// f'(x). A sigmoid's derivative may be formed from a stored sigmoid, rounded to `stored`, and 1 - y and
 /// dy (1 - y) may be rounded so too, as PyTorch's kernel does.
-Evaluated activation_derivative(ref::Activation kind, double x, const Arithmetic& arithmetic, DType stored);
+Evaluated activation_derivative(ref::Activation kind, double x, const Arithmetic& arithmetic,
+                                double gate_error, DType stored);
 
 }  // namespace attest::bounds

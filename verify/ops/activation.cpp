@@ -45,8 +45,10 @@ ActivationProblem::ActivationProblem(const Case& c)
     : Problem(c),
       case_(c),
       x_(c.in.at("x")),
-      compute_(read_compute_dtype(c, contract_keys_, *x_.dtype)),
+      compute_(read_compute_dtype_among(c, contract_keys_, wide_type(*x_.dtype))),
+      gate_error_(contract_keys_.relative_error("gate_error").value_or(0)),
       kind_(read_kind(c)) {
+  contract_keys_.finish();
   const Format &computed = format_of(compute_), &given = format_of(*x_.dtype);
   if (computed.precision < given.precision || computed.emax < given.emax || computed.emin > given.emin) {
     throw InvalidCase(c.object("contract") + " attribute compute_dtype is " + std::string(computed.name) +
@@ -91,9 +93,9 @@ void ActivationProblem::fill_values(Expected& e) const {
 #pragma omp parallel for schedule(static)
   for (Index at = 0; at < x_.size(); ++at) {
     const double size = std::abs(x_.values[at]);
-    bounds::Evaluated f = is_gradient
-                              ? bounds::activation_derivative(kind_, x_.values[at], arithmetic, stored)
-                              : bounds::activation(kind_, x_.values[at], arithmetic);
+    bounds::Evaluated f =
+        is_gradient ? bounds::activation_derivative(kind_, x_.values[at], arithmetic, gate_error_, stored)
+                    : bounds::activation(kind_, x_.values[at], arithmetic, gate_error_);
     if (is_gradient) {
       const double g = dy->values[at];
       f = {g * f.value,
@@ -106,6 +108,11 @@ void ActivationProblem::fill_values(Expected& e) const {
     b.value_error += 0x1p-50 * std::abs(f.value);
     e.set(at, b);
   }
+}
+
+std::string ActivationProblem::contract() const {
+  const std::string gate = gate_error_ > 0 ? ", the gate within " + number_text(gate_error_, 3) : "";
+  return "computed in " + std::string(format_of(compute_).name) + gate + contract_keys_.origin();
 }
 
 std::vector<Expected> ActivationProblem::expect(const ProgressFunction& progress) {
@@ -182,6 +189,11 @@ namespace {
 
 Op activation_op(std::string_view name, std::string_view summary, std::vector<SpecKey> spec) {
   using enum PortType;
+  std::vector<SpecKey> contract = compute_contract_keys();
+  contract.push_back(
+      {"gate_error", "number", "0",
+       "absolute error of Phi(x), the sigmoid or (1 + tanh) / 2, where the device has a table, "
+       "a polynomial or its own tanh for it: 2^-12 with tanh.approx.f32"});
   return {
       name,
       summary,
@@ -189,7 +201,7 @@ Op activation_op(std::string_view name, std::string_view summary, std::vector<Sp
        {"dy", "...", floating, false, "gradient of y: asks for dx"}},
       {{"y", "...", floating, false, "f(x)"}, {"dx", "...", floating, false, "dy f'(x)"}},
       std::move(spec),
-      compute_contract_keys(),
+      std::move(contract),
       [](const Case& c) -> std::unique_ptr<Problem> { return std::make_unique<ActivationProblem>(c); },
       activation_inputs(name),
   };

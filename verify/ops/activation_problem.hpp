@@ -15,7 +15,7 @@ class ActivationProblem : public Problem {
  public:
   explicit ActivationProblem(const Case& c);
 
-  std::string contract() const override { return compute_dtype_text(compute_, contract_keys_); }
+  std::string contract() const override;
   std::vector<Expected> expect(const ProgressFunction& progress) override;
   void recheck(std::span<const Expected> expected) const override;
   std::vector<Decoy> decoys(std::span<const Expected> expected) const override;
@@ -40,6 +40,7 @@ class ActivationProblem : public Problem {
   const Case& case_;
   const Tensor& x_;
   DType compute_;
+  double gate_error_;  // beyond what the formulas round
   ref::Activation kind_;
 };
 

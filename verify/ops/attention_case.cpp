@@ -7,6 +7,7 @@
 #include <numbers>
 
 #include "core/invalid_case.hpp"
+#include "verify/text.hpp"
 
 namespace attest {
 namespace {
@@ -62,7 +63,7 @@ void AttentionCase::read_spec() {
        {std::pair{"window_left", spec.window_left}, std::pair{"window_right", spec.window_right}}) {
     if (window < -1) reject(key, std::to_string(window), "-1 (all keys) or more");
   }
-  if (spec.softcap < 0) reject("softcap", std::to_string(spec.softcap), "0 (off) or more");
+  if (spec.softcap < 0) reject("softcap", exact_text(spec.softcap), "0 (off) or more");
 }
 
 void AttentionCase::read_shapes() {
@@ -330,7 +331,7 @@ void AttentionCase::check_values() const {
       const bool good =
           name == "mask" ? x == 0 || x == 1 : std::isfinite(x) || (x == -infinity && name == "bias");
       if (good) continue;
-      throw InvalidCase(case_.object("in/" + name) + " holds " + std::to_string(x) + " at " +
+      throw InvalidCase(case_.object("in/" + name) + " holds " + exact_text(x) + " at " +
                         index_text(*tensor, n) + "; " +
                         (name == "mask"   ? "0 or 1 is"
                          : name == "bias" ? "finite values or -inf are"

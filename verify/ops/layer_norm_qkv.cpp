@@ -13,6 +13,7 @@
 #include "verify/ops/layer_norm_qkv_problem.hpp"
 #include "verify/ops/ops.hpp"
 #include "verify/recheck.hpp"
+#include "verify/text.hpp"
 
 namespace attest {
 LayerNormQkvProblem::LayerNormQkvProblem(const Case& c) : Problem(c), case_(c) {
@@ -35,7 +36,7 @@ void LayerNormQkvProblem::read_spec() {
   heads_outside_ = keys.choice<bool>("layout", {{"bhsd", true}, {"bshd", false}}, true);
   keys.finish();
   if (spec_.eps < 0) {
-    throw InvalidCase(case_.object("spec") + " attribute eps is " + std::to_string(spec_.eps) +
+    throw InvalidCase(case_.object("spec") + " attribute eps is " + exact_text(spec_.eps) +
                       "; 0 or more is expected");
   }
 }

@@ -64,7 +64,7 @@ void NormCase::read_spec() {
   }
   keys.finish();
   const auto reject = [&](const std::string& key, double found, const std::string& expected) {
-    throw InvalidCase(case_.object("spec") + " attribute " + key + " is " + std::to_string(found) + "; " +
+    throw InvalidCase(case_.object("spec") + " attribute " + key + " is " + exact_text(found) + "; " +
                       expected);
   };
   if (spec.eps < 0) reject("eps", spec.eps, "0 or more is expected");

@@ -7,6 +7,7 @@
 #include "core/array.hpp"
 #include "ref/norm.hpp"
 #include "verify/ops/sample.hpp"
+#include "verify/text.hpp"
 
 namespace attest {
 namespace {
@@ -163,7 +164,7 @@ void NormProblem::recheck(std::span<const Expected> expected) const {
         const double value = e.value[at], want = answer.value[n];
         if (value == want || std::abs(value - want) <= e.value_error[at] + error[at]) continue;
         throw InternalError("the engine's value of out/" + e.output + " at flat index " + std::to_string(at) +
-                            " is " + std::to_string(value) + ", the reference's " + std::to_string(want));
+                            " is " + exact_text(value) + ", the reference's " + exact_text(want));
       }
     }
   }

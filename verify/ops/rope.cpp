@@ -10,6 +10,7 @@
 #include "verify/ops/ops.hpp"
 #include "verify/ops/rope_problem.hpp"
 #include "verify/ops/sample.hpp"
+#include "verify/text.hpp"
 
 namespace attest {
 namespace {
@@ -145,8 +146,8 @@ void RopeProblem::recheck_frequencies() const {
         16 * static_cast<double>(std::numeric_limits<long double>::epsilon()) * (1 + f.slack / 8);
     const double got = f.exact.hi;  // 2^-53 below or above the exact value
     if (std::abs(static_cast<double>(got - inv_freq_(k))) <= (own + f.error + 0x1p-53) * got) continue;
-    throw InternalError("the engine's inverse frequency " + std::to_string(k) + " is " + std::to_string(got) +
-                        ", the reference's " + std::to_string(inv_freq_(k)));
+    throw InternalError("the engine's inverse frequency " + std::to_string(k) + " is " + exact_text(got) +
+                        ", the reference's " + exact_text(static_cast<double>(inv_freq_(k))));
   }
 }
 
@@ -161,8 +162,8 @@ void RopeProblem::recheck(std::span<const Expected> expected) const {
         const auto check = [&](Index d, double tolerance) {
           if (std::abs(e.value[at + d] - values[d]) <= e.value_error[at + d] + tolerance) return;
           throw InternalError("the engine's value of out/" + e.output + " at flat index " +
-                              std::to_string(at + d) + " is " + std::to_string(e.value[at + d]) +
-                              ", the reference's " + std::to_string(values[d]));
+                              std::to_string(at + d) + " is " + exact_text(e.value[at + d]) +
+                              ", the reference's " + exact_text(values[d]));
         };
         for (Index k = 0; k < rope_.spec.pairs(); ++k) {
           const Index i = rope_.spec.first(k), j = rope_.spec.second(k);
