@@ -8,6 +8,7 @@
 #include "tests/catch.hpp"
 #include "tests/emulate/judged.hpp"
 #include "tests/emulate/rope.hpp"
+#include "tests/emulate/turned_rope.hpp"
 #include "verify/bounds/rope_angles.hpp"
 
 namespace {
@@ -16,25 +17,6 @@ using namespace attest;
 using namespace attest::emulate;
 
 constexpr DType elements[] = {DType::float16, DType::bfloat16, DType::float32};
-
-/// The dump of one batch entry with its outputs turned by the cosine and sine that coefficients(s, k) gives.
-template <class Coefficients>
-Case turned(const RopeSetup& setup, Case c, const Coefficients& coefficients) {
-  const Index pairs = setup.rotary_dim / 2;
-  for (const auto& [output, input, sign] : {std::tuple{"y", "x", 1.0}, std::tuple{"dx", "dy", -1.0}}) {
-    const std::vector<double>& x = c.in.at(input).values;
-    std::vector<double>& y = c.out.at(output).values;
-    for (Index row = 0; row < setup.heads * setup.rows; ++row) {
-      for (Index k = 0; k < pairs; ++k) {
-        const auto [cos, sin] = coefficients(row % setup.rows, k);
-        const Index i = row * setup.width + k, j = i + pairs;
-        y[i] = round_to(x[i] * cos - sign * x[j] * sin, setup.element);
-        y[j] = round_to(x[j] * cos + sign * x[i] * sin, setup.element);
-      }
-    }
-  }
-  return c;
-}
 
 }  // namespace
 

@@ -172,6 +172,7 @@ std::vector<Decoy> RopeProblem::alternatives(std::span<const Expected> expected)
     for (const auto& misstep : missteps(rope_.source.has_table(), compute_))
       all.push_back(with_misstep(misstep, rope_.spec, sample, direction));
     std::ranges::move(misreadings(sample, direction), std::back_inserter(all));
+    std::ranges::move(other_frequencies(e, sample, direction), std::back_inserter(all));
     if (rope_.source.has_table()) continue;
 
     Options options(rope_, sample);

@@ -47,6 +47,10 @@ class RopeProblem : public Problem {
   /// Of a table that was made with other exponents than the one that was dumped.
   std::vector<Decoy> other_tables(const RopeSample& sample, const RopeDirection& direction) const;
 
+  /// Inverse frequencies by other arithmetic than the spec's.
+  std::vector<Decoy> other_frequencies(const Expected& expected, const RopeSample& sample,
+                                       const RopeDirection& direction) const;
+
   bounds::RopeArithmetic arithmetic(const RopeDirection& direction) const;
   Rows sample() const;
   /// cos and sin of one row as ref has them, [1, W].

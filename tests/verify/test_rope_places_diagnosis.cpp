@@ -1,0 +1,97 @@
+// What is said of rotary embeddings whose rows and pairs turn by other angles than their own.
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "tests/catch.hpp"
+#include "tests/emulate/judged.hpp"
+#include "tests/emulate/rope.hpp"
+#include "tests/emulate/turned_rope.hpp"
+#include "verify/bounds/rope_angles.hpp"
+
+namespace {
+
+using namespace attest;
+using namespace attest::emulate;
+
+constexpr DType elements[] = {DType::float16, DType::bfloat16, DType::float32};
+
+double in_float(double x) {
+  return round_to(x, DType::float32);
+}
+
+/// First cause where pair k of row b S + s has the angle position(row) * frequency(k), in float32.
+template <class Position, class Frequency>
+std::string cause_of_angles(const RopeSetup& setup, const Position& position, const Frequency& frequency) {
+  return first_cause(turned(setup, rope_dump(setup, {}), [&](Index row, Index k) {
+    const double angle = in_float(in_float(position(row)) * in_float(frequency(k)));
+    return std::pair{std::cos(angle), std::sin(angle)};
+  }));
+}
+
+/// The frequencies as they should be.
+std::vector<double> frequencies_of(const RopeSetup& setup) {
+  std::vector<double> all;
+  for (const auto& f : bounds::pair_frequencies(setup.frequencies, setup.rotary_dim, setup.rule))
+    all.push_back(f.exact.hi);
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("inverse frequencies by repeated multiplication have a name") {
+  RopeSetup setup;
+  setup.element = DType::float32;
+  setup.width = setup.rotary_dim = 128;
+  setup.position_start = 30000;
+  std::vector<double> frequencies = {1};
+  // As a device may have it: a unit in the last place off.
+  const double step = std::nextafter(static_cast<float>(std::pow(10000, -1.0 / 64)), 0.0F);
+  while (frequencies.size() < 64) frequencies.push_back(in_float(frequencies.back() * step));
+  CHECK(cause_of_angles(
+            setup, [](Index row) { return 30000.0 + static_cast<double>(row); },
+            [&](Index k) { return frequencies[k]; }) ==
+        "inverse frequencies by repeated multiplication with theta^(-2/R) in float32");
+}
+
+TEST_CASE("positions that are divided without remainder have a name") {
+  for (const DType element : elements) {
+    RopeSetup setup;
+    setup.element = element;
+    setup.frequencies = {10000, RopeScaling::linear, 4};
+    INFO(setup.text());
+    const std::vector<double> own = frequencies_of(setup);
+    const auto cause = [&](auto whole) {
+      return cause_of_angles(
+          setup, [&](Index row) { return 4 * whole(static_cast<double>(row) / 4); },
+          [&](Index k) { return own[k]; });
+    };
+    CHECK(cause([](double p) { return std::floor(p); }) ==
+          "positions divided by the factor, cut off to whole numbers");
+    CHECK(cause([](double p) { return std::nearbyint(p); }) ==
+          "positions divided by the factor, rounded to whole numbers");
+  }
+}
+
+TEST_CASE("interpolated frequencies with the weights exchanged have a name") {
+  for (const DType element : elements) {
+    RopeSetup setup;
+    setup.element = element;
+    setup.rows = 150;
+    setup.frequencies = {.theta = 10000,
+                         .scaling = RopeScaling::llama3,
+                         .factor = 8,
+                         .original_max_position_embeddings = 64,
+                         .low_freq_factor = 1,
+                         .high_freq_factor = 4};
+    INFO(setup.text());
+    const std::vector<double> own = frequencies_of(setup);
+    CHECK(cause_of_angles(
+              setup, [](Index row) { return static_cast<double>(row); },
+              [&](Index k) {
+                const double kept = std::pow(10000, -static_cast<double>(k) / 32), divided = kept / 8;
+                const bool is_between = own[k] < kept * (1 - 1e-6) && own[k] > divided * (1 + 1e-6);
+                return is_between ? kept + divided - own[k] : own[k];
+              }) == "frequencies between the limits interpolated with the weights of both ends exchanged");
+  }
+}
