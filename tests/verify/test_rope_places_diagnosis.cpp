@@ -95,3 +95,83 @@ TEST_CASE("interpolated frequencies with the weights exchanged have a name") {
               }) == "frequencies between the limits interpolated with the weights of both ends exchanged");
   }
 }
+
+TEST_CASE("rows at other positions are named with their place") {
+  for (const DType element : elements) {
+    for (const RopeAngles angles : {RopeAngles::theta, RopeAngles::half_table}) {
+      RopeSetup setup;
+      setup.element = element;
+      setup.angles = angles;
+      setup.batch = 2, setup.heads = 1;
+      setup.rows = 100;
+      setup.width = 80;
+      INFO(setup.text() << (angles == RopeAngles::theta ? ", angles" : ", a table"));
+      const std::vector<double> own = frequencies_of(setup);
+      const Case right = rope_dump(setup, {});
+      // position(b, s)
+      const auto cause = [&](auto position) {
+        return first_cause(turned(setup, right, [&](Index row, Index k) {
+          const Index p = position(row / 100, row % 100);
+          if (angles == RopeAngles::half_table)
+            return std::pair{right.in.at("cos").values[p * 32 + k], right.in.at("sin").values[p * 32 + k]};
+          const double angle = in_float(static_cast<double>(p) * in_float(own[k]));
+          return std::pair{std::cos(angle), std::sin(angle)};
+        }));
+      };
+      CHECK(cause([](Index, Index s) { return s < 64 ? s : s - 37; }) ==
+            "positions 37 too low, in rows from 64 on");
+      CHECK(cause([](Index b, Index s) { return b == 1 && s >= 10 && s < 20 ? Index{5} : s; }) ==
+            "position 5 for each row, in rows 10..19 of batch entry 1");
+      CHECK(cause([](Index, Index s) { return s % 4 == 3 ? 99 - s : s; }) ==
+            "positions in the order of the rows reversed, in every 4th row from 3 on");
+      CHECK(cause([](Index, Index s) { return s == 31   ? 77
+                                              : s == 60 ? 2
+                                                        : s; }) ==
+            "other positions: row 31 at 77, not 31, row 60 at 2, not 60, row 131 at 77, not 31, and so on");
+    }
+  }
+}
+
+TEST_CASE("positions of 64 bits that are read as if they had 32 have a name") {
+  for (const DType element : elements) {
+    RopeSetup setup;
+    setup.element = element;
+    INFO(setup.text());
+    const std::vector<double> own = frequencies_of(setup);
+    CHECK(cause_of_angles(
+              setup, [](Index row) { return row % 2 == 0 ? static_cast<double>(row) / 2 : 0; },
+              [&](Index k) { return own[k]; }) ==
+          "positions of 64 bits read as if they had 32: half of them, and zeros between");
+  }
+}
+
+TEST_CASE("first rows of packed sequences that count as the last of those before have a name") {
+  for (const DType element : elements) {
+    RopeSetup setup;
+    setup.element = element;
+    setup.heads = 1;
+    INFO(setup.text());
+    const std::vector<double> own = frequencies_of(setup);
+    const std::vector<double> starts = {0, 10, 30, 64};
+    const auto dump = [&](bool is_faulty) {
+      Case c = turned(setup, rope_dump(setup, {}), [&](Index row, Index k) {
+        double start = 0;
+        for (const double s : starts) {
+          const double n = static_cast<double>(row);
+          if (is_faulty ? s < n : s <= n) start = s;
+        }
+        const double angle = in_float((static_cast<double>(row) - start) * in_float(own[k]));
+        return std::pair{std::cos(angle), std::sin(angle)};
+      });
+      c.spec["layout"] = std::string("thd");
+      c.in["cu_seqlens"] = {"int32", {}, {4}, starts};
+      for (auto* tensors : {&c.in, &c.out})
+        for (auto& [name, tensor] : *tensors)
+          if (tensor.shape.size() == 4) tensor.shape = {64, 1, 64};
+      return c;
+    };
+    CHECK_THAT(first_cause(dump(false)), test::Mentions("no failure"));
+    CHECK(first_cause(dump(true)) ==
+          "the position after that of the row before, in the first row of every sequence but the first");
+  }
+}

@@ -43,10 +43,14 @@ class RopeProblem : public Problem {
  private:
   using Rows = std::vector<Index>;
 
+  /// The whole call by other options or arithmetic.
+  std::vector<Decoy> other_rules(const Expected& expected, const RopeDirection& direction) const;
   std::vector<Decoy> misreadings(const RopeSample& sample, const RopeDirection& direction) const;
   /// Of a table that was made with other exponents than the one that was dumped.
   std::vector<Decoy> other_tables(const RopeSample& sample, const RopeDirection& direction) const;
 
+  /// Wrong rows at other positions, which are fitted to them; nothing if they stand nowhere.
+  std::vector<Decoy> rows_elsewhere(const Expected& expected, const RopeDirection& direction) const;
   /// Inverse frequencies by other arithmetic than the spec's.
   std::vector<Decoy> other_frequencies(const Expected& expected, const RopeSample& sample,
                                        const RopeDirection& direction) const;

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <complex>
+#include <utility>
 
 #include "verify/ops/sample.hpp"
 
@@ -14,9 +15,15 @@ constexpr Index sampled_rows = 32, sampled_heads = 4, most_steps = 256;
 }  // namespace
 
 RopeSample::RopeSample(const RopeCase& rope, const std::vector<double>& whole_input, const Tensor& whole)
-    : source(rope.source), shape(rope.shape), dumped{whole.type_name, whole.dtype, {}, {}} {
+    : RopeSample(rope, whole_input, whole, evenly_spread(rope.rows(), sampled_rows)) {}
+
+RopeSample::RopeSample(const RopeCase& rope, const std::vector<double>& whole_input, const Tensor& whole,
+                       std::vector<Index> rows)
+    : source(rope.source),
+      shape(rope.shape),
+      dumped{whole.type_name, whole.dtype, {}, {}},
+      row(std::move(rows)) {
   const AxisSizes& sizes = rope.shape.sizes;
-  row = evenly_spread(rope.rows(), sampled_rows);
   const std::vector<Index> heads = evenly_spread(sizes.h, sampled_heads);
   source.positions.clear(), source.table_rows.clear();
   for (const Index r : row) {

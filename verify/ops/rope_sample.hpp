@@ -12,6 +12,9 @@ namespace attest {
 struct RopeSample {
   /// Evenly spread rows and heads of `input` and of what was dumped for it.
   RopeSample(const RopeCase& rope, const std::vector<double>& input, const Tensor& dumped);
+  /// These rows.
+  RopeSample(const RopeCase& rope, const std::vector<double>& input, const Tensor& dumped,
+             std::vector<Index> rows);
 
   bounds::RopeSource source;
   bounds::RopeShape shape;    // [1, H, S, D]
