@@ -1,6 +1,9 @@
 // What is said of rotary embeddings whose rows and pairs turn by other angles than their own.
+#include <algorithm>
 #include <cmath>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "tests/catch.hpp"
@@ -173,5 +176,61 @@ TEST_CASE("first rows of packed sequences that count as the last of those before
     CHECK_THAT(first_cause(dump(false)), test::Mentions("no failure"));
     CHECK(first_cause(dump(true)) ==
           "the position after that of the row before, in the first row of every sequence but the first");
+  }
+}
+
+TEST_CASE("cosines and sines of other pairs are named") {
+  for (const DType element : elements) {
+    for (const RopeStyle style : {RopeStyle::half, RopeStyle::interleaved}) {
+      RopeSetup setup;
+      setup.element = element;
+      setup.style = style;
+      setup.angles = RopeAngles::half_table;
+      INFO(setup.text());
+      const Case right = rope_dump(setup, {});
+      const auto cause = [&](auto of_cos, auto of_sin) {
+        return first_cause(turned(setup, right, [&](Index row, Index k) {
+          return std::pair{right.in.at("cos").values[row * 32 + of_cos(k)],
+                           right.in.at("sin").values[row * 32 + of_sin(k)]};
+        }));
+      };
+      const auto own = [](Index k) { return k; };
+      CHECK(cause([](Index k) { return k % 16; }, own) == "cos of pair k modulo 16, not k");
+      CHECK(cause(own, [](Index k) { return k % 8; }) == "sin of pair k modulo 8, not k");
+      const auto halved = [](Index k) { return k / 2; };
+      CHECK(cause(halved, halved) == "cos and sin of pair k / 2 without remainder, not k");
+      const auto next = [](Index k) { return std::min<Index>(k + 1, 31); };
+      CHECK(cause(next, next) == "cos and sin of pair k + 1, not k");
+    }
+  }
+}
+
+TEST_CASE("columns that do not turn and are not copied, or make pairs, are named") {
+  for (const DType element : elements) {
+    RopeSetup setup;
+    setup.element = element;
+    setup.width = 100;
+    INFO(setup.text());
+    const Case right = rope_dump(setup, {});
+    Case c = right;
+    for (const auto& [output, input, sign] : {std::tuple{"y", "x", 1.0}, std::tuple{"dx", "dy", -1.0}})
+      for (Index n = 0; n < 128 * 100; ++n)
+        if (n % 100 >= 96) c.out.at(output).values[n] = c.in.at(input).values[(7 * n + 31) % 12800];
+    CHECK(first_cause(c) == "columns that do not turn are not copied from x, in columns from 96 on");
+    c = right;
+    const std::vector<double> own = frequencies_of(setup);
+    for (const auto& [output, input, sign] : {std::tuple{"y", "x", 1.0}, std::tuple{"dx", "dy", -1.0}}) {
+      for (Index row = 0; row < 128; ++row) {
+        for (Index k = 0; k < 32; ++k) {
+          const double angle = in_float(static_cast<double>(row % 64) * in_float(own[k]));
+          const double cos = std::cos(angle), sin = sign * std::sin(angle);
+          const double a = c.in.at(input).values[row * 100 + k],
+                       b = c.in.at(input).values[row * 100 + k + 50];
+          c.out.at(output).values[row * 100 + k] = round_to(a * cos - b * sin, element);
+          if (k + 50 < 64) c.out.at(output).values[row * 100 + k + 50] = round_to(b * cos + a * sin, element);
+        }
+      }
+    }
+    CHECK(first_cause(c) == "pairs of columns k and k + D/2, not k + R/2");
   }
 }

@@ -2,6 +2,7 @@
 // fast.
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <numbers>
 
@@ -131,8 +132,10 @@ std::vector<DiagnosisEntry> RopeProblem::explanations(std::span<const Expected> 
   constexpr double least_explained = 0.7;
   const double turns = in_float(0.5 * std::numbers::inv_pi);
   for (const Expected& e : expected) {
-    if (rope_.source.has_table() || !has_wrong_elements(e)) continue;
+    if (!has_wrong_elements(e)) continue;
     const RopeDirection& direction = rope_directions[e.output == "dx"];
+    std::ranges::move(columns_not_copied(e, direction), std::back_inserter(all));
+    if (rope_.source.has_table()) continue;
     const RopeSpec& spec = rope_.spec;
     const RopeSample sample(rope_, case_.input(direction.input)->values, *e.dumped);
     const bounds::RopeSource& source = sample.source;

@@ -51,6 +51,10 @@ class RopeProblem : public Problem {
 
   /// Wrong rows at other positions, which are fitted to them; nothing if they stand nowhere.
   std::vector<Decoy> rows_elsewhere(const Expected& expected, const RopeDirection& direction) const;
+  /// Pairs that turn by the cosine or sine of others, and pairs of other columns.
+  std::vector<Decoy> pairs_elsewhere(const Expected& expected, const RopeDirection& direction) const;
+  std::vector<DiagnosisEntry> columns_not_copied(const Expected& expected,
+                                                 const RopeDirection& direction) const;
   /// Inverse frequencies by other arithmetic than the spec's.
   std::vector<Decoy> other_frequencies(const Expected& expected, const RopeSample& sample,
                                        const RopeDirection& direction) const;

@@ -37,7 +37,8 @@ Decoy computed(const std::string& name, const RopeSpec& spec, const RopeSample& 
       if (direction.backward) c = {c.cos_i, c.cos_j, -c.sin_j, -c.sin_i};
       for (Index h = 0; h < sample.shape.sizes.h; ++h) {
         double* const row = &decoy.value[(h * rows + s) * width];
-        double &x = row[spec.first(k)], &y = row[spec.second(k)];
+        double &x = row[spec.first(k)],
+               &y = row[steps.apart > 0 ? spec.first(k) + steps.apart : spec.second(k)];
         const double a = x, b = y;
         const auto product = [&](const RopeSteps::Round& by_column, const RopeSteps::Round& by_coefficient,
                                  double of) { return rounded(by_column, rounded(by_coefficient, of)); };

@@ -27,6 +27,7 @@ struct RopeSteps {
   using Round = std::function<double(double)>;
   // Products with cos or sin, or with either column, are rounded.
   Round with_cos = nullptr, with_sin = nullptr, of_first = nullptr, of_second = nullptr;
+  Index apart = 0;  // the columns of a pair, if not as the spec has them
   bool first_is_overwritten = false, second_is_overwritten = false;
 };
 
