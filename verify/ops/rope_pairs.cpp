@@ -10,7 +10,6 @@
 #include "verify/ops/rope_problem.hpp"
 #include "verify/ops/rope_sample.hpp"
 #include "verify/ops/rope_turns.hpp"
-#include "verify/text.hpp"
 
 namespace attest {
 namespace {
