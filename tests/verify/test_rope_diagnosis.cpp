@@ -222,3 +222,25 @@ TEST_CASE("tables of another width are named") {
           })) == "positions modulo 64");
   }
 }
+
+TEST_CASE("a sine with the wrong sign for one column of a pair is named") {
+  for (const DType element : elements) {
+    RopeSetup setup;
+    setup.element = element;
+    setup.angles = RopeAngles::half_table;
+    const Case right = rope_dump(setup, {});
+    const Case wrong = turned(setup, right, [&](Index row, Index k) {
+      return std::pair{right.in.at("cos").values[row * 32 + k], -right.in.at("sin").values[row * 32 + k]};
+    });
+    for (const char* output : {"y", "dx"}) {
+      for (const bool of_first : {true, false}) {
+        Case c = right;
+        for (Index at = 0; at < 2 * 64 * 64; ++at)
+          if ((at % 64 < 32) == of_first) c.out.at(output).values[at] = wrong.out.at(output).values[at];
+        INFO(format_of(element).name << " " << output);
+        CHECK(first_cause(c) == std::string("sin with the wrong sign for the ") +
+                                    (of_first ? "first" : "second") + " column of a pair");
+      }
+    }
+  }
+}

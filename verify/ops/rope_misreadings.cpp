@@ -95,6 +95,18 @@ std::vector<Decoy> RopeProblem::misreadings(const RopeSample& sample, const Rope
   all.push_back(computed("the first column of a pair, formed of the second as overwritten", spec, sample,
                          direction, right, {.second_is_overwritten = true}));
 
+  for (const bool of_first : {true, false}) {
+    all.push_back(computed(of_first ? "sin with the wrong sign for the first column of a pair"
+                                    : "sin with the wrong sign for the second column of a pair",
+                           spec, sample, direction, [&, of_first](Index s, Index k) {
+                             Coefficients c = right(s, k);
+                             // Backward, the columns take each other's.
+                             double& wrong = of_first != direction.backward ? c.sin_i : c.sin_j;
+                             wrong = -wrong;
+                             return c;
+                           }));
+  }
+
   bounds::RopeSource wrong = sample.source;
   for (const OtherPositions& other : other_positions(rope_)) {
     bool differs = false, exists = true;
