@@ -234,3 +234,46 @@ TEST_CASE("columns that do not turn and are not copied, or make pairs, are named
     CHECK(first_cause(c) == "pairs of columns k and k + D/2, not k + R/2");
   }
 }
+
+TEST_CASE("rows and heads that hold those of others are named") {
+  for (const DType element : elements) {
+    RopeSetup setup;
+    setup.element = element;
+    setup.heads = 4, setup.rows = 40;
+    INFO(setup.text());
+    const Case right = rope_dump(setup, {});
+    // y of vector n is that of vector of(n) of what is turned, in rows from 8 on.
+    const auto cause = [&](const Case& turned_from, auto of) {
+      Case c = right;
+      for (Index n = 0; n < 4 * 40; ++n)
+        for (Index d = 0; d < 64 && n % 40 >= 8; ++d)
+          c.out.at("y").values[n * 64 + d] = turned_from.out.at("y").values[of(n) * 64 + d];
+      return first_cause(c);
+    };
+    CHECK(cause(right, [](Index n) { return n - 1; }) == "y of the row before");
+    CHECK(cause(right, [](Index n) { return n / 80 * 40 + n % 40; }) ==
+          "x of head h / 2 without remainder, not h");
+    Case shifted = right;
+    for (Index at = 64; at < 4 * 40 * 64; ++at)
+      shifted.in.at("x").values[at] = right.in.at("x").values[at - 64];
+    shifted = rope_dump(shifted, setup, {});
+    CHECK(cause(shifted, [](Index n) { return n; }) == "x of the row before");
+  }
+}
+
+TEST_CASE("positions of another order of rows and heads are named") {
+  for (const DType element : elements) {
+    RopeSetup setup;
+    setup.element = element;
+    setup.heads = 1, setup.rows = 80;
+    INFO(setup.text());
+    const std::vector<double> own = frequencies_of(setup);
+    Case c = turned(setup, rope_dump(setup, {}), [&](Index row, Index k) {
+      const double angle = in_float(static_cast<double>(row / 2) * in_float(own[k]));
+      return std::pair{std::cos(angle), std::sin(angle)};
+    });
+    for (auto* tensors : {&c.in, &c.out})
+      for (auto& [name, tensor] : *tensors) tensor.shape = {1, 2, 40, 64};
+    CHECK(first_cause(c) == "positions counted as if the layout were bshd");
+  }
+}

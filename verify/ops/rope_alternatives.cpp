@@ -204,6 +204,7 @@ std::vector<Decoy> RopeProblem::alternatives(std::span<const Expected> expected)
     };
     if (std::ranges::none_of(simple, explains) && std::ranges::none_of(rules, explains)) {
       std::ranges::move(rows_elsewhere(e, direction), std::back_inserter(all));
+      std::ranges::move(other_reads(e, direction), std::back_inserter(all));
       std::ranges::move(pairs_elsewhere(e, direction), std::back_inserter(all));
     }
     std::ranges::move(rules, std::back_inserter(all));

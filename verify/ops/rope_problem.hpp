@@ -51,6 +51,8 @@ class RopeProblem : public Problem {
 
   /// Wrong rows at other positions, which are fitted to them; nothing if they stand nowhere.
   std::vector<Decoy> rows_elsewhere(const Expected& expected, const RopeDirection& direction) const;
+  /// Other rows, heads or batch entries of the input, and other orders of the axes.
+  std::vector<Decoy> other_reads(const Expected& expected, const RopeDirection& direction) const;
   /// Pairs that turn by the cosine or sine of others, and pairs of other columns.
   std::vector<Decoy> pairs_elsewhere(const Expected& expected, const RopeDirection& direction) const;
   std::vector<DiagnosisEntry> columns_not_copied(const Expected& expected,

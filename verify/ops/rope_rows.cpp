@@ -70,7 +70,7 @@ bool is_turned_as(const bounds::RopeSource& source, const RopeSpec& spec, const 
   Index off = 0;
   for (Index k = 0; k < spec.pairs(); ++k) {
     Coefficients c = right_coefficients(source, spec, s, k);
-    if (backward) c = {c.cos_i, c.cos_j, -c.sin_j, -c.sin_i};
+    if (backward) c = turned_back(c);
     double freedom = roundings;
     if (!source.has_table()) {
       // Angles are in float32, and of inverse frequencies whose last places are open.

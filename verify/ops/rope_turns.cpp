@@ -34,7 +34,7 @@ Decoy computed(const std::string& name, const RopeSpec& spec, const RopeSample& 
   for (Index s = 0; s < rows; ++s) {
     for (Index k = 0; k < spec.pairs(); ++k) {
       Coefficients c = coefficients(s, k);
-      if (direction.backward) c = {c.cos_i, c.cos_j, -c.sin_j, -c.sin_i};
+      if (direction.backward) c = turned_back(c);
       for (Index h = 0; h < sample.shape.sizes.h; ++h) {
         double* const row = &decoy.value[(h * rows + s) * width];
         double &x = row[spec.first(k)],

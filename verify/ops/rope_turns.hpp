@@ -16,6 +16,11 @@ struct Coefficients {
   double cos_i, cos_j, sin_i, sin_j;
 };
 
+/// Of a gradient.
+inline Coefficients turned_back(const Coefficients& c) {
+  return {c.cos_i, c.cos_j, -c.sin_j, -c.sin_i};
+}
+
 /// Of pair k in row s of the sample.
 using CoefficientsOf = std::function<Coefficients(Index s, Index k)>;
 
