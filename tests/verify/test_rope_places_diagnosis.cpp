@@ -186,6 +186,7 @@ TEST_CASE("cosines and sines of other pairs are named") {
       setup.element = element;
       setup.style = style;
       setup.angles = RopeAngles::half_table;
+      setup.heads = 1;
       INFO(setup.text());
       const Case right = rope_dump(setup, {});
       const auto cause = [&](auto of_cos, auto of_sin) {
@@ -275,5 +276,29 @@ TEST_CASE("positions of another order of rows and heads are named") {
     for (auto* tensors : {&c.in, &c.out})
       for (auto& [name, tensor] : *tensors) tensor.shape = {1, 2, 40, 64};
     CHECK(first_cause(c) == "positions counted as if the layout were bshd");
+  }
+}
+
+TEST_CASE("inverse frequencies with another factor are named by it, others by their values") {
+  for (const DType element : elements) {
+    RopeSetup setup;
+    setup.element = element;
+    setup.heads = 1, setup.rows = 150;
+    INFO(setup.text());
+    const std::vector<double> own = frequencies_of(setup);
+    const auto cause = [&](auto factor) {
+      return cause_of_angles(
+          setup, [](Index row) { return static_cast<double>(row); },
+          [&](Index k) { return factor(k) * own[k]; });
+    };
+    CHECK(cause([](Index) { return 1.5; }) == "inverse frequencies times 1.5");
+    CHECK(cause([](Index) { return 1.0 / 3; }) == "inverse frequencies divided by 3");
+    CHECK(cause([](Index k) { return k >= 4 && k < 8 ? 0.25 : 1; }) ==
+          "inverse frequencies of pairs 4..7 divided by 4");
+    CHECK(cause([](Index k) { return k == 5   ? 0.7
+                                     : k == 9 ? 1.2
+                                              : 1; }) ==
+          "other inverse frequencies: that of pair 5 is about 0.166, not 0.237, of pair 9 is about 0.09, not "
+          "0.075");
   }
 }

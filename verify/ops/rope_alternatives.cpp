@@ -203,9 +203,11 @@ std::vector<Decoy> RopeProblem::alternatives(std::span<const Expected> expected)
       return answer.output == e.output && explained_share(e, answer) >= enough;
     };
     if (std::ranges::none_of(simple, explains) && std::ranges::none_of(rules, explains)) {
-      std::ranges::move(rows_elsewhere(e, direction), std::back_inserter(all));
-      std::ranges::move(other_reads(e, direction), std::back_inserter(all));
-      std::ranges::move(pairs_elsewhere(e, direction), std::back_inserter(all));
+      for (const auto fitted : {&RopeProblem::rows_elsewhere, &RopeProblem::other_reads,
+                                &RopeProblem::pairs_elsewhere, &RopeProblem::frequencies_found}) {
+        std::ranges::move((this->*fitted)(e, direction), std::back_inserter(rules));
+        if (std::ranges::any_of(rules, explains)) break;
+      }
     }
     std::ranges::move(rules, std::back_inserter(all));
   }

@@ -55,6 +55,8 @@ class RopeProblem : public Problem {
   std::vector<Decoy> other_reads(const Expected& expected, const RopeDirection& direction) const;
   /// Pairs that turn by the cosine or sine of others, and pairs of other columns.
   std::vector<Decoy> pairs_elsewhere(const Expected& expected, const RopeDirection& direction) const;
+  /// Inverse frequencies as fitted to the pairs that are wrong.
+  std::vector<Decoy> frequencies_found(const Expected& expected, const RopeDirection& direction) const;
   std::vector<DiagnosisEntry> columns_not_copied(const Expected& expected,
                                                  const RopeDirection& direction) const;
   /// Inverse frequencies by other arithmetic than the spec's.

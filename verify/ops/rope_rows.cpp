@@ -21,6 +21,7 @@ constexpr Index most_rows = 32;            // that a position is looked for
 constexpr double most_distance = 1 << 14;  // of a position from the row's own
 constexpr double most_from_zero = 1 << 10;
 constexpr double least_agreement = 0.95;  // of the elements of a row
+constexpr Index least_elements = 16;      // of a row, lest chance find a position
 constexpr Index least_lawful = 2;         // rows
 constexpr std::size_t most_listed = 3;    // rows, one by one
 
@@ -215,6 +216,7 @@ std::vector<Decoy> RopeProblem::rows_elsewhere(const Expected& e, const RopeDire
     if (2 * n + 1 < std::ssize(wrong)) rows.push_back(wrong[2 * n + 1]);
   }
   RopeSample sample(rope_, case_.input(direction.input)->values, *e.dumped, rows);
+  if (sample.shape.sizes.h * rope_.spec.rotary_dim < least_elements) return {};
   std::vector<Found> found;
   for (Index s = 0; s < std::ssize(rows); ++s) {
     // A kernel that errs otherwise has its rows nowhere.

@@ -24,6 +24,11 @@ struct RopeSample {
   std::vector<Index> row;     // and its rows, [S]
 };
 
+/// By how much each pair of columns turns from one position to the next, in (-pi, pi]: fitted, without any
+/// knowledge of inverse frequencies; 0 if no two rows have consecutive positions.
+std::vector<double> fitted_frequencies(const RopeSpec& spec, const RopeCase& rope,
+                                       const std::vector<double>& input, const Tensor& dumped, bool backward);
+
 /// The base that would make every pair of columns turn by as much from row to row as it does in the dump,
 /// fitted without any knowledge of the base that was asked for; 0 if no two rows have consecutive positions.
 double fitted_theta(const RopeSpec& spec, const RopeCase& rope, const std::vector<double>& input,
