@@ -118,6 +118,14 @@ void vote(Votes& votes, const Expected& expected, Index at, double answer) {
   }
 }
 
+void votes_of(const Decoy& answer, const Expected& expected, Votes& votes) {
+  votes.needed = std::min(least_votes, static_cast<Index>(expected.value.size()));
+  votes.is_of_whole_call = answer.is_of_whole_call;
+  // As it would have been stored: an error may be less than its rounding.
+  for (std::size_t n = 0; n < answer.at.size(); ++n)
+    vote(votes, expected, answer.at[n], round_to(answer.value[n], expected.dtype));
+}
+
 /// Values are too small altogether, and most errors below a unit in the last place point towards zero.
 std::optional<DiagnosisEntry> truncation(const Expected& e) {
   const bool are_too_small = std::ranges::any_of(
@@ -148,18 +156,19 @@ DiagnosisEntry entry_of(const std::string& cause, const Votes& votes) {
 
 }  // namespace
 
+double explained_share(const Expected& expected, const Decoy& answer) {
+  Votes votes;
+  votes_of(answer, expected, votes);
+  return votes.confidence();
+}
+
 std::vector<DiagnosisEntry> diagnose(std::span<const Expected> expected, std::span<const Decoy> answers,
                                      const std::vector<DiagnosisEntry>& fitted) {
   std::map<std::string, Votes> votes;
   for (const Decoy& answer : answers) {
     const auto e = std::ranges::find(expected, answer.output, &Expected::output);
     if (e == expected.end()) continue;
-    Votes& of_name = votes[answer.name];
-    of_name.needed = std::min(least_votes, static_cast<Index>(e->value.size()));
-    of_name.is_of_whole_call = answer.is_of_whole_call;
-    // As it would have been stored: an error may be less than its rounding.
-    for (std::size_t n = 0; n < answer.at.size(); ++n)
-      vote(of_name, *e, answer.at[n], round_to(answer.value[n], e->dtype));
+    votes_of(answer, *e, votes[answer.name]);
   }
   for (const Expected& e : expected) {
     for (Index at = 0; at < e.dumped->size(); ++at) {

@@ -12,6 +12,9 @@ namespace attest {
 /// Of what only says where to look, and not what is wrong.
 inline constexpr double confidence_of_a_place = 0.6;
 
+/// The confidence in one answer for this output.
+double explained_share(const Expected& expected, const Decoy& answer);
+
 /// Answers that wrong elements of the dump agree with, or zeros, NaN and infinities, the likeliest first.
 /// confidence: the share of the wrong elements for which an answer is known that agree with it; what explains
 /// less than 70 % of them is left out. An answer of the whole call is held against right elements, too, and

@@ -167,3 +167,70 @@ TEST_CASE("an activation by an approximation is told from one that errs by chanc
         }).starts_with("erf by an approximation that is off by up to"));
   CHECK(with([](double, test::Random& random) { return 1e-5 * random.symmetric(); }) == "none");
 }
+
+TEST_CASE("gradients of an activation by the dy of other elements are named") {
+  for (const DType element : elements) {
+    const auto cause = [&](Index first, auto from) {
+      Case c = dump("sigmoid", "", element, value(Activation::sigmoid), slope(Activation::sigmoid));
+      for (auto* tensors : {&c.in, &c.out})
+        for (auto& [name, tensor] : *tensors) tensor.shape = {20, 100};
+      for (Index at = first; at < 2000; ++at)
+        c.out.at("dx").values[at] = round_to(
+            c.in.at("dy").values[from(at)] * slope(Activation::sigmoid)(c.in.at("x").values[at]), element);
+      return first_cause(c);
+    };
+    INFO(format_of(element).name);
+    CHECK(cause(640, [](Index at) { return at - 48; }) == "elements 48 before, of dy alone");
+    CHECK(cause(0, [](Index at) { return at % 4 < 2 ? at : at ^ 1; }) ==
+          "neighbouring elements exchanged, of dy alone, in columns 2..3 of every 4");
+    CHECK(cause(0, [](Index at) { return at ^ 3; }) == "groups of 4 elements reversed, of dy alone");
+  }
+}
+
+TEST_CASE("elements of an activation that are taken twice or copied are named") {
+  for (const DType element : elements) {
+    Case right = dump("gelu", "tanh", element, value(Activation::gelu_tanh), slope(Activation::gelu_tanh));
+    right.out.erase("dx");
+    right.in.erase("dy");
+    // Of large numbers y is x.
+    for (Index at = 1990; at < 2000; ++at) {
+      right.in.at("x").values[at] = -0.5;
+      right.out.at("y").values[at] = round_to(value(Activation::gelu_tanh)(-0.5), element);
+    }
+    const auto cause = [&](Index first, const Function& f) {
+      Case c = right;
+      for (Index at = first; at < 2000; ++at)
+        c.out.at("y").values[at] = round_to(f(c.in.at("x").values[at]), element);
+      return first_cause(c);
+    };
+    const Function once = value(Activation::gelu_tanh), copy = [](double x) { return x; };
+    INFO(format_of(element).name);
+    CHECK(cause(1950, [&](double x) { return once(round_to(once(x), element)); }) ==
+          "the activation taken twice");
+    CHECK(cause(1993, copy) == "y is x, copied as it is, in the last 7 elements");
+    CHECK(cause(1999, copy) == "y is x, copied as it is, in the last element");
+    CHECK(cause(0, copy) == "y is x, copied as it is");
+  }
+}
+
+TEST_CASE("arguments and denominators of an activation in 16 bits are named") {
+  for (const DType narrow : {DType::float16, DType::bfloat16}) {
+    const std::string in_narrow = " in " + std::string(format_of(narrow).name);
+    const auto rounded = [narrow](double x) { return round_to(x, narrow); };
+    const auto cause = [](const std::string& op, const Function& f, const Function& g) {
+      Case c = dump(op, op == "gelu" ? "none" : "", DType::float32, f, g);
+      c.out.erase("dx");
+      return first_cause(c);
+    };
+    INFO(in_narrow);
+    CHECK(cause(
+              "gelu", [&](double x) { return x * std::erfc(-rounded(x / std::sqrt(2))) / 2; },
+              slope(Activation::gelu_erf)) == "the argument of erf" + in_narrow);
+    CHECK(cause(
+              "sigmoid", [&](double x) { return 1 / rounded(1 + rounded(std::exp(-x))); },
+              slope(Activation::sigmoid)) == "exp and 1 + exp" + in_narrow);
+    CHECK(cause(
+              "silu", [&](double x) { return x / rounded(1 + std::exp(-x)); }, slope(Activation::silu)) ==
+          "1 + exp" + in_narrow);
+  }
+}

@@ -8,6 +8,7 @@
 #include "tests/catch.hpp"
 #include "tests/emulate/judged.hpp"
 #include "tests/emulate/rope.hpp"
+#include "tests/emulate/turned_rope.hpp"
 #include "verify/bounds/rope_angles.hpp"
 
 namespace {
@@ -16,25 +17,6 @@ using namespace attest;
 using namespace attest::emulate;
 
 constexpr DType elements[] = {DType::float16, DType::bfloat16, DType::float32};
-
-/// The dump of one batch entry with its outputs turned by the cosine and sine that coefficients(s, k) gives.
-template <class Coefficients>
-Case turned(const RopeSetup& setup, Case c, const Coefficients& coefficients) {
-  const Index pairs = setup.rotary_dim / 2;
-  for (const auto& [output, input, sign] : {std::tuple{"y", "x", 1.0}, std::tuple{"dx", "dy", -1.0}}) {
-    const std::vector<double>& x = c.in.at(input).values;
-    std::vector<double>& y = c.out.at(output).values;
-    for (Index row = 0; row < setup.heads * setup.rows; ++row) {
-      for (Index k = 0; k < pairs; ++k) {
-        const auto [cos, sin] = coefficients(row % setup.rows, k);
-        const Index i = row * setup.width + k, j = i + pairs;
-        y[i] = round_to(x[i] * cos - sign * x[j] * sin, setup.element);
-        y[j] = round_to(x[j] * cos + sign * x[i] * sin, setup.element);
-      }
-    }
-  }
-  return c;
-}
 
 }  // namespace
 
@@ -238,5 +220,27 @@ TEST_CASE("tables of another width are named") {
             return std::pair{round_to(std::cos(angle), DType::float32),
                              round_to(std::sin(angle), DType::float32)};
           })) == "positions modulo 64");
+  }
+}
+
+TEST_CASE("a sine with the wrong sign for one column of a pair is named") {
+  for (const DType element : elements) {
+    RopeSetup setup;
+    setup.element = element;
+    setup.angles = RopeAngles::half_table;
+    const Case right = rope_dump(setup, {});
+    const Case wrong = turned(setup, right, [&](Index row, Index k) {
+      return std::pair{right.in.at("cos").values[row * 32 + k], -right.in.at("sin").values[row * 32 + k]};
+    });
+    for (const char* output : {"y", "dx"}) {
+      for (const bool of_first : {true, false}) {
+        Case c = right;
+        for (Index at = 0; at < 2 * 64 * 64; ++at)
+          if ((at % 64 < 32) == of_first) c.out.at(output).values[at] = wrong.out.at(output).values[at];
+        INFO(format_of(element).name << " " << output);
+        CHECK(first_cause(c) == std::string("sin with the wrong sign for the ") +
+                                    (of_first ? "first" : "second") + " column of a pair");
+      }
+    }
   }
 }

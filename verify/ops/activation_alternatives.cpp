@@ -15,7 +15,7 @@ namespace {
 
 using ref::Activation;
 
-enum class ActivationStage { argument, function, gate, product, term_of_dx, inner_gradient };
+enum class ActivationStage { argument, function, denominator, gate, product, term_of_dx, inner_gradient };
 using enum ActivationStage;
 
 double sigmoid(double x) {
@@ -69,7 +69,7 @@ class Gate {
   double value(double x) const {
     const double f = function_of(x);
     const bool is_sum = by_tanh_ || kind_ == Activation::gelu_erf || kind_ == Activation::gelu_tanh;
-    return at_(gate, is_sum ? (1 + f) / 2 : 1 / (1 + f));
+    return at_(gate, is_sum ? (1 + f) / 2 : 1 / at_(denominator, 1 + f));
   }
   /// Of the gate, by its argument.
   double slope(double x) const {
@@ -170,8 +170,11 @@ std::vector<Decoy> ActivationProblem::alternatives(std::span<const Expected> exp
   const std::string argument_name = "the argument of " + own;
   std::vector<std::pair<std::string_view, std::vector<ActivationStage>>> named = {{own, {function}}};
   if (!is_sigmoid) named.push_back({gate_name, {gate}});
-  if (kind_ == Activation::gelu_tanh || kind_ == Activation::gelu_quick)
-    named.push_back({argument_name, {argument}});
+  if (!has_exp || kind_ == Activation::gelu_quick) named.push_back({argument_name, {argument}});
+  if (has_exp) {
+    named.push_back({"1 + exp", {denominator}});
+    named.push_back({"exp and 1 + exp", {function, denominator}});
+  }
   const auto add_gate = [&](const Misstep<ActivationStage>& misstep, bool by_tanh) {
     const Gate kernel(kind_, by_tanh, misstep.change);
     add(sampled_gradients(
@@ -184,7 +187,7 @@ std::vector<Decoy> ActivationProblem::alternatives(std::span<const Expected> exp
     // A sigmoid is one operation: its exp is not rounded.
     if (has_exp)
       misstep.change = [every = misstep.change](ActivationStage stage, double x) {
-        return stage == function ? x : every(stage, x);
+        return stage == function || stage == denominator ? x : every(stage, x);
       };
     add_gate(misstep, false);
   }

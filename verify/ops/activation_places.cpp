@@ -1,13 +1,12 @@
-// Activations of other elements, and activations that are another function of x, whatever function.
+// Activations that are another function of x, whatever function, and elements that are copied.
 #include <algorithm>
-#include <bit>
 #include <cmath>
+#include <iterator>
 #include <numeric>
 
 #include "verify/compare.hpp"
 #include "verify/diagnose.hpp"
 #include "verify/ops/activation_problem.hpp"
-#include "verify/ops/sample.hpp"
 #include "verify/ops/weighted_sums.hpp"
 #include "verify/text.hpp"
 
@@ -15,8 +14,6 @@ namespace attest {
 namespace {
 
 using ref::Activation;
-
-constexpr Index most_elements = 2048, most_offset = 1 << 20;
 
 /// With so many elements chance takes the share below up or down by 0.06.
 constexpr std::size_t least_elements = 256;
@@ -40,67 +37,29 @@ double share_in_common(std::vector<Point> points) {
 
 }  // namespace
 
-std::vector<Decoy> ActivationProblem::misplaced(std::span<const Expected> expected) const {
-  std::vector<Decoy> all;
-  const Index n = x_.size();
-  struct Other {
-    std::string name;
-    std::function<Index(Index at)> of;
-  };
-  for (const Expected& e : expected) {
-    std::vector<Index> wrong;
-    for (Index at = 0; at < n; ++at)
-      if (!within_bound(e, at, e.dumped->values[at])) wrong.push_back(at);
-    if (wrong.empty()) continue;
-    std::vector<Other> others;
-    // Modulo a power of 2, the elements before it are right.
-    const Index first = wrong.front();
-    const Index size = static_cast<Index>(std::bit_floor(static_cast<std::size_t>(first)));
-    if (size > 1)
-      others.push_back(
-          {"elements at their index modulo " + std::to_string(size), [=](Index at) { return at % size; }});
-    if (first > size)
-      others.push_back({"elements from " + std::to_string(first) + " on are those from 0 on",
-                        [=](Index at) { return at - first; }});
-    for (Index by = 1; by < std::min(n, most_offset); by *= 2) {
-      if (by != size || n > 2 * size)
-        others.push_back({"elements " + std::to_string(by) + " before", [=](Index at) { return at - by; }});
-      others.push_back({"elements " + std::to_string(by) + " further on", [=](Index at) { return at + by; }});
-    }
-    const std::size_t rank = x_.shape.size();
-    if (rank >= 2) {
-      const Index columns = x_.shape[rank - 1], rows = x_.shape[rank - 2], matrix = rows * columns;
-      if (rows > 1 && columns > 1) {
-        others.push_back({"elements of the row before", [=](Index at) { return at - columns; }});
-        others.push_back({"elements of the next row", [=](Index at) { return at + columns; }});
-        others.push_back({"rows and columns exchanged", [=](Index at) {
-                            const Index in = at % matrix;
-                            return at - in + in % rows * columns + in / rows;
-                          }});
-      }
-    }
-    const Tensor* dy = case_.input("dy");
-    for (const Other& other : others) {
-      for (const bool of_dy : {false, true}) {
-        // A gradient may read both of its inputs there, or x alone.
-        if (of_dy && e.output != "dx") continue;
-        Decoy& decoy = all.emplace_back(
-            Decoy{other.name + (e.output == "dx" && !of_dy ? ", of x alone" : ""), e.output, {}, {}});
-        for (const Index k : evenly_spread(static_cast<Index>(wrong.size()), most_elements)) {
-          const Index at = wrong[k], from = other.of(at);
-          if (from < 0 || from >= n || from == at) continue;
-          const double x = x_.values[from];
-          decoy.at.push_back(at);
-          decoy.value.push_back(e.output == "y"
-                                    ? ref::activation(kind_, x)
-                                    : dy->values[of_dy ? from : at] * ref::activation_derivative(kind_, x));
-        }
-        if (static_cast<Index>(decoy.at.size()) < std::min<Index>(static_cast<Index>(wrong.size()), 3))
-          all.pop_back();
-      }
-    }
+// Too few may be copied for a vote: those that vectors leave over at the end.
+std::vector<DiagnosisEntry> ActivationProblem::copied_elements(const Expected& e) const {
+  const std::string input = e.output == "y" ? "x" : "dy";
+  const std::vector<double>& from = case_.input(input)->values;
+  Index wrong = 0, copied = 0, first = x_.size();
+  for (Index at = 0; at < x_.size(); ++at) {
+    const double got = e.dumped->values[at];
+    if (within_bound(e, at, got)) continue;
+    first = std::min(first, at);
+    ++wrong;
+    copied += got == from[at] && got != 0;
   }
-  return all;
+  constexpr double nearly_all = 0.9;
+  const double share = wrong > 0 ? static_cast<double>(copied) / static_cast<double>(wrong) : 0;
+  if (share < nearly_all) return {};
+  Index last = x_.size() - first;  // elements that are all as they were
+  for (Index at = first; at < x_.size(); ++at)
+    if (e.dumped->values[at] != from[at]) last = 0;
+  const bool is_tail = 0 < last && last < x_.size();
+  const std::string count = last == 1 ? " element" : " " + std::to_string(last) + " elements";
+  return {{e.output + " is " + input + ", copied as it is" + (is_tail ? ", in the last" + count : ""), share,
+           std::to_string(copied) + " of " + std::to_string(wrong) + " wrong elements have the value of " +
+               input}};
 }
 
 std::vector<DiagnosisEntry> ActivationProblem::explanations(std::span<const Expected> expected) const {
@@ -111,6 +70,7 @@ std::vector<DiagnosisEntry> ActivationProblem::explanations(std::span<const Expe
   const auto y = std::ranges::find(expected, "y", &Expected::output);
   const bool y_is_wrong = y != expected.end() && has_wrong_elements(*y);
   for (const Expected& e : expected) {
+    std::ranges::move(copied_elements(e), std::back_inserter(all));
     if (e.output == "dx" && y_is_wrong) continue;
     std::vector<Index> order(x_.size());
     std::iota(order.begin(), order.end(), Index{0});

@@ -28,6 +28,7 @@ class ActivationProblem : public Problem {
   std::vector<Decoy> fitted_constants(std::span<const Expected> expected) const;
   std::vector<Decoy> wrong_derivatives(std::span<const Expected> expected) const;
   std::vector<Decoy> misplaced(std::span<const Expected> expected) const;
+  std::vector<DiagnosisEntry> copied_elements(const Expected& expected) const;
 
   using Function = std::function<double(double x)>;
   using Gradient = std::function<double(double x, double dy)>;

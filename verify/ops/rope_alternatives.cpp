@@ -5,6 +5,7 @@
 #include <iterator>
 #include <set>
 
+#include "verify/diagnose.hpp"
 #include "verify/ops/rope_problem.hpp"
 #include "verify/ops/rope_sample.hpp"
 #include "verify/ops/stages.hpp"
@@ -163,31 +164,52 @@ std::vector<Misstep<RopeStage>> missteps(bool has_table, DType compute) {
 
 }  // namespace
 
-std::vector<Decoy> RopeProblem::alternatives(std::span<const Expected> expected) const {
+std::vector<Decoy> RopeProblem::other_rules(const Expected& e, const RopeDirection& direction) const {
   std::vector<Decoy> all;
+  const std::vector<double>& input = case_.input(direction.input)->values;
+  const RopeSample sample(rope_, input, *e.dumped);
+  for (const auto& misstep : missteps(rope_.source.has_table(), compute_))
+    all.push_back(with_misstep(misstep, rope_.spec, sample, direction));
+  std::ranges::move(misreadings(sample, direction), std::back_inserter(all));
+  std::ranges::move(other_frequencies(e, sample, direction), std::back_inserter(all));
+  if (rope_.source.has_table()) return all;
+
+  Options options(rope_, sample);
+  options.positions();
+  if (rope_.has_theta()) {
+    options.bases(fitted_theta(rope_.spec, rope_, input, *e.dumped, direction.backward));
+    options.scalings();
+    options.widths();
+  }
+  for (const RopeOption& option : options.all()) {
+    Expected other(e.output, sample.dumped);
+    bounds::expect_rope(option.spec, option.source, arithmetic(direction), direction.backward, sample.shape,
+                        sample.input, other);
+    Decoy& decoy = all.emplace_back(whole_call(option.name, e.output, sample));
+    decoy.value = other.value;
+  }
+  return all;
+}
+
+// What is fitted to rows and pairs one by one says less than a rule that they all follow.
+std::vector<Decoy> RopeProblem::alternatives(std::span<const Expected> expected) const {
+  constexpr double enough = 0.7;  // to be told
+  std::vector<Decoy> all;
+  const std::vector<Decoy> simple = decoys(expected);
   for (const Expected& e : expected) {
     const RopeDirection& direction = rope_directions[e.output == "dx"];
-    const std::vector<double>& input = case_.input(direction.input)->values;
-    const RopeSample sample(rope_, input, *e.dumped);
-    for (const auto& misstep : missteps(rope_.source.has_table(), compute_))
-      all.push_back(with_misstep(misstep, rope_.spec, sample, direction));
-    std::ranges::move(misreadings(sample, direction), std::back_inserter(all));
-    if (rope_.source.has_table()) continue;
-
-    Options options(rope_, sample);
-    options.positions();
-    if (rope_.has_theta()) {
-      options.bases(fitted_theta(rope_.spec, rope_, input, *e.dumped, direction.backward));
-      options.scalings();
-      options.widths();
+    std::vector<Decoy> rules = other_rules(e, direction);
+    const auto explains = [&](const Decoy& answer) {
+      return answer.output == e.output && explained_share(e, answer) >= enough;
+    };
+    if (std::ranges::none_of(simple, explains) && std::ranges::none_of(rules, explains)) {
+      for (const auto fitted : {&RopeProblem::rows_elsewhere, &RopeProblem::other_reads,
+                                &RopeProblem::pairs_elsewhere, &RopeProblem::frequencies_found}) {
+        std::ranges::move((this->*fitted)(e, direction), std::back_inserter(rules));
+        if (std::ranges::any_of(rules, explains)) break;
+      }
     }
-    for (const RopeOption& option : options.all()) {
-      Expected other(e.output, sample.dumped);
-      bounds::expect_rope(option.spec, option.source, arithmetic(direction), direction.backward, sample.shape,
-                          sample.input, other);
-      Decoy& decoy = all.emplace_back(whole_call(option.name, e.output, sample));
-      decoy.value = other.value;
-    }
+    std::ranges::move(rules, std::back_inserter(all));
   }
   return all;
 }

@@ -3,87 +3,18 @@
 // interpolation.
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 #include <set>
 
-#include "verify/compare.hpp"
 #include "verify/ops/rope_problem.hpp"
 #include "verify/ops/rope_sample.hpp"
+#include "verify/ops/rope_turns.hpp"
 #include "verify/ops/stages.hpp"
-#include "verify/ops/weighted_sums.hpp"
 #include "verify/text.hpp"
 
 namespace attest {
 namespace {
 
 using Round = std::function<double(double)>;
-
-/// cos and sin for both columns of a pair.
-struct Coefficients {
-  double cos_i, cos_j, sin_i, sin_j;
-};
-
-using CoefficientsOf = std::function<Coefficients(Index s, Index k)>;
-
-double in_rule(AngleRule rule, double x) {
-  return rule == AngleRule::float32 ? round_to(x, DType::float32) : x;
-}
-
-/// As a right kernel has them in row s of the sample.
-Coefficients right_coefficients(const bounds::RopeSource& source, const RopeSpec& spec, Index s, Index k) {
-  if (source.has_table()) {
-    const Index row = source.table_rows[s];
-    const bool is_half = source.cos.extent(1) == spec.pairs();
-    const Index i = is_half ? k : spec.first(k), j = is_half ? k : spec.second(k);
-    return {source.cos(row, i), source.cos(row, j), source.sin(row, i), source.sin(row, j)};
-  }
-  const double angle = in_rule(source.rule, in_rule(source.rule, source.positions[s]) *
-                                                in_rule(source.rule, source.frequencies[k].exact.hi));
-  const double c = source.attention_factor * std::cos(angle), d = source.attention_factor * std::sin(angle);
-  return {c, c, d, d};
-}
-
-/// What a kernel does with them.
-struct RopeSteps {
-  // Products with cos or sin, or with either column, are rounded.
-  Round with_cos = nullptr, with_sin = nullptr, of_first = nullptr, of_second = nullptr;
-  bool first_is_overwritten = false, second_is_overwritten = false;
-};
-
-Decoy computed(const std::string& name, const RopeSpec& spec, const RopeSample& sample,
-               const RopeDirection& direction, const CoefficientsOf& coefficients,
-               const RopeSteps& steps = {}) {
-  Decoy decoy{name, direction.output, sample.at, sample.input};
-  decoy.is_of_whole_call = true;
-  const auto rounded = [](const Round& round, double x) { return round ? round(x) : x; };
-  const Index rows = sample.shape.sizes.s, width = sample.shape.sizes.width;
-  for (Index s = 0; s < rows; ++s) {
-    for (Index k = 0; k < spec.pairs(); ++k) {
-      Coefficients c = coefficients(s, k);
-      if (direction.backward) c = {c.cos_i, c.cos_j, -c.sin_j, -c.sin_i};
-      for (Index h = 0; h < sample.shape.sizes.h; ++h) {
-        double* const row = &decoy.value[(h * rows + s) * width];
-        double &x = row[spec.first(k)], &y = row[spec.second(k)];
-        const double a = x, b = y;
-        const auto product = [&](const Round& by_column, const Round& by_coefficient, double of) {
-          return rounded(by_column, rounded(by_coefficient, of));
-        };
-        const auto first = [&](double of_b) {
-          return product(steps.of_first, steps.with_cos, a * c.cos_i) -
-                 product(steps.of_second, steps.with_sin, of_b * c.sin_i);
-        };
-        const auto second = [&](double of_a) {
-          return product(steps.of_second, steps.with_cos, b * c.cos_j) +
-                 product(steps.of_first, steps.with_sin, of_a * c.sin_j);
-        };
-        const DType element = *sample.dumped.dtype;
-        x = first(steps.second_is_overwritten ? round_to(second(a), element) : b);
-        y = second(steps.first_is_overwritten ? round_to(first(b), element) : a);
-      }
-    }
-  }
-  return decoy;
-}
 
 /// Rows of the tensor that read another position: where it counts as `position` of the row and what it has.
 struct OtherPositions {
@@ -164,6 +95,18 @@ std::vector<Decoy> RopeProblem::misreadings(const RopeSample& sample, const Rope
   all.push_back(computed("the first column of a pair, formed of the second as overwritten", spec, sample,
                          direction, right, {.second_is_overwritten = true}));
 
+  for (const bool of_first : {true, false}) {
+    all.push_back(computed(of_first ? "sin with the wrong sign for the first column of a pair"
+                                    : "sin with the wrong sign for the second column of a pair",
+                           spec, sample, direction, [&, of_first](Index s, Index k) {
+                             Coefficients c = right(s, k);
+                             // Backward, the columns take each other's.
+                             double& wrong = of_first != direction.backward ? c.sin_i : c.sin_j;
+                             wrong = -wrong;
+                             return c;
+                           }));
+  }
+
   bounds::RopeSource wrong = sample.source;
   for (const OtherPositions& other : other_positions(rope_)) {
     bool differs = false, exists = true;
@@ -201,24 +144,6 @@ std::vector<Decoy> RopeProblem::misreadings(const RopeSample& sample, const Rope
       return Coefficients{factor * c.cos_i, factor * c.cos_j, factor * c.sin_i, factor * c.sin_j};
     }));
   }
-  if (!rope_.has_theta()) return all;
-  const RopeFrequencies& own = rope_.frequencies;
-  if (own.scaling != RopeScaling::yarn && own.scaling != RopeScaling::llama3) return all;
-  RopeFrequencies plain = own, linear = own;
-  plain.scaling = RopeScaling::none, linear.scaling = RopeScaling::linear;
-  const auto unscaled = bounds::pair_frequencies(plain, spec.rotary_dim, wrong.rule),
-             divided = bounds::pair_frequencies(linear, spec.rotary_dim, wrong.rule);
-  for (const bool keeps : {true, false}) {
-    wrong = sample.source;
-    for (Index k = 0; k < spec.pairs(); ++k) {
-      const double f = wrong.frequencies[k].exact.hi;
-      const bool is_between = f < unscaled[k].exact.hi && f > divided[k].exact.hi;
-      if (is_between) wrong.frequencies[k] = keeps ? unscaled[k] : divided[k];
-    }
-    all.push_back(computed(keeps ? "frequencies between the limits kept, not interpolated"
-                                 : "frequencies between the limits divided by the factor, not interpolated",
-                           spec, sample, direction, of(wrong)));
-  }
   return all;
 }
 
@@ -247,43 +172,6 @@ std::vector<Decoy> RopeProblem::other_tables(const RopeSample& sample, const Rop
         with("cos and sin of theta^(-2k/" + std::to_string(other) + "), not theta^(-2k/" +
                  std::to_string(turned) + ")",
              base, other);
-  }
-  return all;
-}
-
-// A fast cosine multiplies the angle by 1 / (2 pi) in float32 first: turns are known less and less well, the
-// larger the angle is.
-std::vector<DiagnosisEntry> RopeProblem::explanations(std::span<const Expected> expected) const {
-  std::vector<DiagnosisEntry> all;
-  constexpr double least_explained = 0.7;
-  for (const Expected& e : expected) {
-    if (rope_.source.has_table() || !has_wrong_elements(e)) continue;
-    const RopeDirection& direction = rope_directions[e.output == "dx"];
-    const RopeSample sample(rope_, case_.input(direction.input)->values, *e.dumped);
-    const bounds::RopeSource& source = sample.source;
-    const double turns = round_to(0.5 * std::numbers::inv_pi, DType::float32);
-    for (const Rounding rounding : {Rounding::toward_zero, Rounding::to_nearest_even}) {
-      const Decoy fast = computed("", rope_.spec, sample, direction, [&](Index s, Index k) {
-        const bounds::PairFrequency& f = source.frequencies[k];
-        const std::size_t chosen = choices_.at(e.output).empty() ? 0 : choices_.at(e.output)[k];
-        const double own = f.candidates.empty() ? f.exact.hi : f.candidates[chosen];
-        const double angle = round_to(source.positions[s] * own, DType::float32);
-        const double turn = 2 * std::numbers::pi * round_to(angle * turns, DType::float32, rounding);
-        const double c = source.attention_factor * std::cos(turn),
-                     d = source.attention_factor * std::sin(turn);
-        return Coefficients{c, c, d, d};
-      });
-      double before = 0, after = 0;
-      for (std::size_t n = 0; n < fast.at.size(); ++n) {
-        const double got = e.dumped->values[fast.at[n]];
-        before += (got - e.value[fast.at[n]]) * (got - e.value[fast.at[n]]);
-        after += (got - fast.value[n]) * (got - fast.value[n]);
-      }
-      const double share = before > 0 ? 1 - after / before : 0;
-      if (share >= least_explained)
-        all.push_back({"fast cos and sin, of angles divided by 2 pi in float32", share,
-                       "explains " + percent(share) + " of the squared errors of " + e.output});
-    }
   }
   return all;
 }

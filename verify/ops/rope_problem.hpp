@@ -43,9 +43,25 @@ class RopeProblem : public Problem {
  private:
   using Rows = std::vector<Index>;
 
+  /// The whole call by other options or arithmetic.
+  std::vector<Decoy> other_rules(const Expected& expected, const RopeDirection& direction) const;
   std::vector<Decoy> misreadings(const RopeSample& sample, const RopeDirection& direction) const;
   /// Of a table that was made with other exponents than the one that was dumped.
   std::vector<Decoy> other_tables(const RopeSample& sample, const RopeDirection& direction) const;
+
+  /// Wrong rows at other positions, which are fitted to them; nothing if they stand nowhere.
+  std::vector<Decoy> rows_elsewhere(const Expected& expected, const RopeDirection& direction) const;
+  /// Other rows, heads or batch entries of the input, and other orders of the axes.
+  std::vector<Decoy> other_reads(const Expected& expected, const RopeDirection& direction) const;
+  /// Pairs that turn by the cosine or sine of others, and pairs of other columns.
+  std::vector<Decoy> pairs_elsewhere(const Expected& expected, const RopeDirection& direction) const;
+  /// Inverse frequencies as fitted to the pairs that are wrong.
+  std::vector<Decoy> frequencies_found(const Expected& expected, const RopeDirection& direction) const;
+  std::vector<DiagnosisEntry> columns_not_copied(const Expected& expected,
+                                                 const RopeDirection& direction) const;
+  /// Inverse frequencies by other arithmetic than the spec's.
+  std::vector<Decoy> other_frequencies(const Expected& expected, const RopeSample& sample,
+                                       const RopeDirection& direction) const;
 
   bounds::RopeArithmetic arithmetic(const RopeDirection& direction) const;
   Rows sample() const;

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <complex>
+#include <utility>
 
 #include "verify/ops/sample.hpp"
 
@@ -14,9 +15,15 @@ constexpr Index sampled_rows = 32, sampled_heads = 4, most_steps = 256;
 }  // namespace
 
 RopeSample::RopeSample(const RopeCase& rope, const std::vector<double>& whole_input, const Tensor& whole)
-    : source(rope.source), shape(rope.shape), dumped{whole.type_name, whole.dtype, {}, {}} {
+    : RopeSample(rope, whole_input, whole, evenly_spread(rope.rows(), sampled_rows)) {}
+
+RopeSample::RopeSample(const RopeCase& rope, const std::vector<double>& whole_input, const Tensor& whole,
+                       std::vector<Index> rows)
+    : source(rope.source),
+      shape(rope.shape),
+      dumped{whole.type_name, whole.dtype, {}, {}},
+      row(std::move(rows)) {
   const AxisSizes& sizes = rope.shape.sizes;
-  row = evenly_spread(rope.rows(), sampled_rows);
   const std::vector<Index> heads = evenly_spread(sizes.h, sampled_heads);
   source.positions.clear(), source.table_rows.clear();
   for (const Index r : row) {
@@ -40,8 +47,9 @@ RopeSample::RopeSample(const RopeCase& rope, const std::vector<double>& whole_in
   dumped.shape = {1, h, s, sizes.width};
 }
 
-double fitted_theta(const RopeSpec& spec, const RopeCase& rope, const std::vector<double>& input,
-                    const Tensor& dumped, bool backward) {
+std::vector<double> fitted_frequencies(const RopeSpec& spec, const RopeCase& rope,
+                                       const std::vector<double>& input, const Tensor& dumped,
+                                       bool backward) {
   using Complex = std::complex<double>;
   const AxisSizes& sizes = rope.shape.sizes;
   const std::vector<double>& positions = rope.source.positions;
@@ -54,9 +62,9 @@ double fitted_theta(const RopeSpec& spec, const RopeCase& rope, const std::vecto
     const Complex turn = of(dumped.values) * std::conj(of(input));
     return backward ? std::conj(turn) : turn;
   };
-  double weights = 0, sum = 0;
-  for (Index k = 1; k < spec.pairs(); ++k) {
-    double frequency = 0;
+  std::vector<double> all(static_cast<std::size_t>(spec.pairs()));
+  for (Index k = 0; k < spec.pairs(); ++k) {
+    double& frequency = all[k];
     // Of rows further apart the estimate is finer, but known up to full turns only.
     for (Index apart = 1; apart < sizes.s; apart *= 4) {
       Complex total = 0;
@@ -70,6 +78,16 @@ double fitted_theta(const RopeSpec& spec, const RopeCase& rope, const std::vecto
       const double known = static_cast<double>(apart) * frequency;
       frequency += std::arg(total * std::polar(1.0, -known)) / static_cast<double>(apart);
     }
+  }
+  return all;
+}
+
+double fitted_theta(const RopeSpec& spec, const RopeCase& rope, const std::vector<double>& input,
+                    const Tensor& dumped, bool backward) {
+  const std::vector<double> frequencies = fitted_frequencies(spec, rope, input, dumped, backward);
+  double weights = 0, sum = 0;
+  for (Index k = 1; k < spec.pairs(); ++k) {
+    const double frequency = frequencies[k];
     if (!(frequency > 0 && frequency < 1)) continue;
     const double exponent = static_cast<double>(2 * k) / static_cast<double>(spec.rotary_dim);
     const double weight = frequency * frequency * exponent * exponent;  // 1 / variance of ln theta
