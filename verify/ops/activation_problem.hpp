@@ -25,6 +25,7 @@ class ActivationProblem : public Problem {
  private:
   void fill_values(Expected& expected) const;
 
+  std::vector<DiagnosisEntry> gate_without_tail(const Expected& y) const;
   std::vector<Decoy> fitted_constants(std::span<const Expected> expected) const;
   std::vector<Decoy> wrong_derivatives(std::span<const Expected> expected) const;
   std::vector<Decoy> misplaced(std::span<const Expected> expected) const;
