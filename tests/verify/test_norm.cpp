@@ -176,7 +176,7 @@ TEST_CASE("planted faults of a norm fail, and y alone shows those that it can sh
         const bool changes_any = std::any_of(honest.out.begin(), honest.out.end(),
                                              [&](const auto& o) { return changes(o.first); });
         if (!changes_any) continue;  // a fault that changes no bit does not count
-        const CaseFindings all = judged(broken);
+        const CaseFindings all = judged(broken, {.diagnosis = element == DType::float16});
         INFO(fault.name << ": " << setup.text() << ": " << summary(all));
         CHECK(all.verdict == Verdict::fail);
         if (!changes("y")) continue;
