@@ -41,6 +41,10 @@ std::vector<DiagnosisEntry> wrong_pages(std::span<const AttentionRow> rows);
 std::vector<DiagnosisEntry> wrong_visibility(const AttentionCase& attention,
                                              std::span<const AttentionRow> rows);
 
+/// Rows of in/mask, in/bias or q that are read in place of a row's own.
+std::vector<DiagnosisEntry> wrong_row_reads(const AttentionCase& attention,
+                                            std::span<const AttentionRow> rows);
+
 /// Keys that are missing, counted more than once or weighted wrongly, and rows of K or V that are not those
 /// of their key.
 std::vector<DiagnosisEntry> wrong_keys(std::span<const AttentionRow> rows);

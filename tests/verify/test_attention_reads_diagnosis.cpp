@@ -1,0 +1,103 @@
+// What is said of kernels that read rows of masks, biases, q, K or V at other places than their own.
+#include <functional>
+
+#include "tests/catch.hpp"
+#include "tests/emulate/judged.hpp"
+
+namespace {
+
+using namespace attest;
+using namespace attest::emulate;
+
+constexpr Index rows = 48, keys = 150, heads = 4, width = 64;
+
+Setup declared(DType element) {
+  Setup setup;
+  setup.element = element;
+  setup.queries = rows, setup.keys = keys;
+  setup.width = setup.v_width = width;
+  setup.q_heads = heads, setup.kv_heads = 2;
+  return setup;
+}
+
+/// What a kernel makes of inputs that are read as `misread` has them.
+Case read_as(
+    const Setup& setup, const std::function<void(Case&)>& misread,
+    const std::function<void(Case&)>& adds = [](Case&) {}) {
+  const Kernel kernel = honest_kernels(setup.element)[0].kernel;
+  Case asked = inputs_of(setup, kernel.p_dtype);
+  asked.in.erase("do");
+  adds(asked);
+  Case read = asked;
+  misread(read);
+  store(asked, run(kernel, setup.spec, views_of(read), {}, setup.element), {"o", "lse"}, setup.element,
+        setup.element);
+  return asked;
+}
+
+/// As the heads of a batch of `entries`, each with as many of them.
+void split_into(Case& c, Index entries) {
+  for (auto* tensors : {&c.in, &c.out}) {
+    for (auto& [name, tensor] : *tensors) {
+      tensor.shape[0] = entries;
+      if (tensor.shape[1] > 1) tensor.shape[1] /= entries;
+    }
+  }
+}
+
+/// Row i of head h becomes what was row from(i) of head of(h).
+void move_rows(Tensor& t, const std::function<Index(Index)>& of, const std::function<Index(Index)>& from) {
+  const Tensor before = t;
+  const Index count = t.shape[2], size = t.shape[3];
+  for (Index h = 0; h < t.shape[1]; ++h) {
+    for (Index i = 0; i < count; ++i) {
+      std::copy_n(&before.values[(of(h) * count + from(i)) * size], size, &t.values[(h * count + i) * size]);
+    }
+  }
+}
+Index own(Index n) {
+  return n;
+}
+
+/// Random, of half of the keys.
+void with_mask(Case& c) {
+  Tensor mask{"bool", {}, {1, heads, rows, keys}, {}};
+  std::uint32_t state = 1;
+  for (Index n = 0; n < heads * rows * keys; ++n) {
+    state = state * 1664525 + 1013904223;
+    mask.values.push_back(state >> 31);
+  }
+  c.in["mask"] = mask;
+}
+
+}  // namespace
+
+TEST_CASE("a mask or a bias that is read in other rows is named") {
+  const DType element = GENERATE(DType::float16, DType::bfloat16, DType::float32);
+  Setup setup = declared(element);
+  CHECK(first_cause(read_as(
+            setup, [](Case& c) { move_rows(c.in.at("mask"), own, [](Index i) { return i % 16; }); },
+            with_mask)) == "in/mask of row i modulo 16");
+  CHECK(
+      first_cause(read_as(
+          setup, [](Case& c) { move_rows(c.in.at("mask"), own, [](Index i) { return (i * 5 + 3) % rows; }); },
+          with_mask)) ==
+      "in/mask of other rows: row 0 of head 0 reads that of row 3 of head 0; row 18 of head 0 "
+      "reads that of row 45 of head 0; row 36 of head 0 reads that of row 39 of head 0");
+  setup.bias_shape = {1, heads, rows, keys};
+  CHECK(first_cause(read_as(setup, [](Case& c) {
+          move_rows(c.in.at("bias"), own, [](Index i) { return i / 16 * 16; });
+        })) == "in/bias of the first row of its tile of 16");
+}
+
+TEST_CASE("a bias of another batch entry is named") {
+  Setup setup = declared(DType::float16);
+  setup.q_heads = setup.kv_heads = 6;
+  setup.bias_shape = {1, 6, rows, keys};
+  Case c = read_as(setup, [](Case& read) {
+    move_rows(
+        read.in.at("bias"), [](Index h) { return h % 2; }, own);
+  });
+  split_into(c, 3);
+  CHECK(first_cause(c) == "in/bias of batch entry or sequence 0");
+}
