@@ -178,6 +178,7 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
     add(wrong_keys(rows));
     add(wrong_visibility(attention, rows));
     add(wrong_row_reads(attention, rows));
+    add(wrong_key_reads(attention, rows));
     // A fault that is everywhere may push few rows, and those by chance, beyond their bounds.
     constexpr std::size_t few = 8;
     if (rows.size() < few) rows = sampled_rows(attention, expected, store, WhichRows::all);

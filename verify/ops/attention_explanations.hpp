@@ -45,6 +45,10 @@ std::vector<DiagnosisEntry> wrong_visibility(const AttentionCase& attention,
 std::vector<DiagnosisEntry> wrong_row_reads(const AttentionCase& attention,
                                             std::span<const AttentionRow> rows);
 
+/// K or V of a row read from another batch entry, head or address.
+std::vector<DiagnosisEntry> wrong_key_reads(const AttentionCase& attention,
+                                            std::span<const AttentionRow> rows);
+
 /// Keys that are missing, counted more than once or weighted wrongly, and rows of K or V that are not those
 /// of their key.
 std::vector<DiagnosisEntry> wrong_keys(std::span<const AttentionRow> rows);

@@ -1,24 +1,11 @@
-// Rows of q, in/mask or in/bias that are read in place of a row's own: found among all that there are, then
-// called by the rule that they follow.
-#include <algorithm>
-#include <array>
-#include <cmath>
-#include <functional>
-#include <limits>
-#include <string>
-#include <vector>
-
-#include "ref/attention.hpp"
-#include "verify/ops/attention_device.hpp"
+// Rows of q, in/mask or in/bias that are read in place of a row's own: found by the rules that kernels are
+// known to follow, and without one among all that there are.
+#include "verify/ops/attention_reads.hpp"
 
 namespace attest {
 namespace {
 
-constexpr std::size_t most_rows = 12, most_examples = 3;
-constexpr double most_operations = 1e9, least_share_of_rows = 0.9, preference_for_rules = 0.75;
-constexpr double least_explained_of_row = 0.97;  // places are many
-
-constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr double most_operations = 1e9;
 
 struct Place {
   Index n, h, i;  // sequence, query head, row
@@ -29,86 +16,29 @@ enum class Operand { mask, bias, q };
 constexpr const char* name_of(Operand x) {
   return x == Operand::mask ? "in/mask" : x == Operand::bias ? "in/bias" : "in/q";
 }
+template <class Inputs>
+auto& operand_of(Inputs& in, Operand x) {
+  return x == Operand::mask ? in.mask : x == Operand::bias ? in.bias : in.q;
+}
 
-/// A row whose scores may have been formed with an operand of another place.
-class RowElsewhere {
- public:
-  RowElsewhere(const AttentionCase& attention, const AttentionRow& row, Operand operand)
-      : attention_(attention), row_(row), operand_(operand), p_(row.in->keys()), s_(row.in->keys()) {
-    const auto own =
-        std::ranges::find_if(attention.sequences, [&](const Sequence& s) { return &s.in == row.in; });
-    own_ = {own - attention.sequences.begin(), row.h, row.i};
-  }
+Place own_place(const AttentionCase& attention, const AttentionRow& row) {
+  return {sequence_of(attention, row), row.h, row.i};
+}
 
-  const Place& own() const { return own_; }
-
-  bool exists(const Place& at) const {
-    const AttentionInputs& in = attention_.sequences[at.n].in;
-    return at.h < in.q_heads() && at.i < in.queries() &&
-           (operand_ == Operand::q || in.keys() == row_.in->keys());
-  }
-
-  /// Are o and lse what they would be with the operand of that place?
-  bool is_explained_by(const Place& at) {
-    AttentionInputs in = *row_.in;
-    const AttentionInputs& other = attention_.sequences[at.n].in;
-    // Its one row is that of the other place: an axis of no stride has it everywhere.
-    const auto everywhere = [&](View<const double, 3> x) -> View<const double, 3> {
-      return {&x(at.h, at.i, 0), {x.extent(0), row_.in->queries(), x.extent(2)}, {0, 0, x.stride(2)}};
-    };
-    const auto with_heads = [&](View<const double, 3> x) -> View<const double, 3> {
-      return {x.data_handle(), {row_.in->q_heads(), x.extent(1), x.extent(2)}, {0, 0, x.stride(2)}};
-    };
-    if (operand_ == Operand::mask) in.mask = with_heads(everywhere(other.mask));
-    if (operand_ == Operand::bias) in.bias = with_heads(everywhere(other.bias));
-    if (operand_ == Operand::q) in.q = with_heads(everywhere(other.q));
-    ref::attention_scores(*row_.spec, in, row_.h, row_.i, {s_.data(), {in.keys()}});
-    const double sink = in.sink ? in.sink(row_.h) : -infinity;
-    double m = sink, l = 0;
-    for (const double s : s_) m = std::max(m, s);
-    if (!std::isfinite(m)) return false;
-    for (std::size_t j = 0; j < p_.size(); ++j) l += p_[j] = std::exp(s_[j] - m);
-    l += std::exp(sink - m);
-    const double lse = m + std::log(l);
-    Fit of_lse, of_o;
-    if (row_.has_lse) {
-      of_lse.add(row_.got_lse, row_.lse, lse, row_.lse_sigma);
-      if (of_lse.tells() && of_lse.explained() < least_explained_of_row) return false;
-    }
-    for (std::size_t e = 0; e < row_.got.size(); ++e) {
-      double o = 0;
-      for (std::size_t j = 0; j < p_.size(); ++j)
-        if (p_[j] > 0) o += p_[j] * in.v(in.kv_head(row_.h), static_cast<Index>(j), static_cast<Index>(e));
-      of_o.add(row_.got[e], row_.o[e], o / l, row_.sigma[e]);
-    }
-    return of_o.tells() ? of_o.explained() >= least_explained_of_row : of_lse.tells();
-  }
-
-  /// All places, of those that hold the same the first.
-  std::vector<Place> explanations() {
-    std::vector<Place> all;
-    for (std::size_t n = 0; n < attention_.sequences.size(); ++n) {
-      const AttentionInputs& in = attention_.sequences[n].in;
-      const View<const double, 3> x = operand_ == Operand::mask   ? in.mask
-                                      : operand_ == Operand::bias ? in.bias
-                                                                  : in.q;
-      for (Index h = 0; h < (x.stride(0) == 0 ? 1 : in.q_heads()); ++h) {
-        for (Index i = 0; i < (x.stride(1) == 0 ? 1 : in.queries()); ++i) {
-          const Place at{static_cast<Index>(n), h, i};
-          if (exists(at) && is_explained_by(at)) all.push_back(at);
-        }
-      }
-    }
-    return all;
-  }
-
- private:
-  const AttentionCase& attention_;
-  const AttentionRow& row_;
-  const Operand operand_;
-  Place own_;
-  std::vector<double> p_, s_;
-};
+/// A row with the operand of another place; nothing if there is no such place.
+std::optional<AttentionInputs> read_from(const AttentionCase& attention, const AttentionRow& row,
+                                         Operand operand, const Place& at) {
+  if (at.n < 0 || at.h < 0 || at.i < 0 || at.n >= std::ssize(attention.sequences)) return {};
+  const AttentionInputs& other = attention.sequences[at.n].in;
+  if (at.h >= other.q_heads() || at.i >= other.queries()) return {};
+  if (operand != Operand::q && other.keys() != row.in->keys()) return {};
+  const View<const double, 3> x = operand_of(other, operand);
+  AttentionInputs in = *row.in;
+  // An axis of no stride has this one row everywhere.
+  operand_of(in, operand) = {
+      &x(at.h, at.i, 0), {in.q_heads(), in.queries(), x.extent(2)}, {0, 0, x.stride(2)}};
+  return in;
+}
 
 struct Rule {
   std::string name;  // "of the row before"
@@ -126,14 +56,13 @@ std::vector<Rule> rules(const AttentionCase& attention) {
     add(name, [of](Place at) { return Place{at.n, at.h, of(at.i)}; });
   };
   if (entries > 1) {
-    add("of batch entry or sequence 0", [](Place at) { return Place{0, at.h, at.i}; });
-    add("of the next batch entry or sequence", [=](Place at) {
-      return Place{(at.n + 1) % entries, at.h, at.i};
-    });
-    add("of the batch entry or sequence before", [=](Place at) {
+    const std::string entry = entry_text(attention);
+    add("of " + entry + " 0", [](Place at) { return Place{0, at.h, at.i}; });
+    add("of the next " + entry, [=](Place at) { return Place{(at.n + 1) % entries, at.h, at.i}; });
+    add("of the " + entry + " before", [=](Place at) {
       return Place{(at.n + entries - 1) % entries, at.h, at.i};
     });
-    add("of batch entry (b Hq + h) mod B", [=](Place at) {
+    add("of " + entry + " (b Hq + h) mod B", [=](Place at) {
       return Place{(at.n * heads + at.h) % entries, at.h, at.i};
     });
   }
@@ -164,52 +93,42 @@ std::vector<Rule> rules(const AttentionCase& attention) {
   return all;
 }
 
-std::string text_of(const Place& at, Index entries) {
-  const std::string row = "row " + std::to_string(at.i) + " of head " + std::to_string(at.h);
-  return entries > 1 ? row + " of batch entry or sequence " + std::to_string(at.n) : row;
+/// All places, of those that hold the same the first.
+std::vector<Reading> all_places(const AttentionCase& attention, Operand operand) {
+  std::vector<Reading> all;
+  for (Index n = 0; n < std::ssize(attention.sequences); ++n) {
+    const AttentionInputs& in = attention.sequences[n].in;
+    const View<const double, 3> x = operand_of(in, operand);
+    for (Index h = 0; h < (x.stride(0) == 0 ? 1 : in.q_heads()); ++h) {
+      for (Index i = 0; i < (x.stride(1) == 0 ? 1 : in.queries()); ++i) {
+        all.push_back({"that of row " + std::to_string(i) + " of head " + std::to_string(h) +
+                           of_entry_text(attention, n),
+                       [&attention, operand, at = Place{n, h, i}](const AttentionRow& row) {
+                         return read_from(attention, row, operand, at);
+                       }});
+      }
+    }
+  }
+  return all;
 }
 
 std::vector<DiagnosisEntry> read_elsewhere(const AttentionCase& attention, std::span<const AttentionRow> rows,
                                            Operand operand) {
+  std::vector<Reading> by_rules;
+  for (const Rule& rule : rules(attention)) {
+    by_rules.push_back(
+        {name_of(operand) + (" " + rule.name), [&attention, operand, rule](const AttentionRow& row) {
+           return read_from(attention, row, operand, rule.place(own_place(attention, row)));
+         }});
+  }
+  const std::vector<DiagnosisEntry> found = first_reading(rows, by_rules);
   const AttentionInputs& in = *rows.front().in;
   const double places = static_cast<double>(in.q_heads() * in.queries() * std::ssize(attention.sequences));
   const double for_scores = static_cast<double>(in.keys() * (in.qk_width() + 20));
-  const bool can_search =
-      !in.row && places * for_scores * static_cast<double>(rows.size()) <= most_operations;
-  std::vector<RowElsewhere> reads;
-  for (const AttentionRow& row : rows) reads.emplace_back(attention, row, operand);
-  const auto entry = [&](const std::string& where, Index count, double preference) {
-    const double share = static_cast<double>(count) / static_cast<double>(rows.size());
-    return DiagnosisEntry{
-        std::string(name_of(operand)) + " " + where, preference * share,
-        "explains o and lse of " + std::to_string(count) + " of " + std::to_string(rows.size()) + " rows"};
-  };
-  const auto are_enough = [&](Index count) {
-    return static_cast<double>(count) >= least_share_of_rows * static_cast<double>(rows.size());
-  };
-  for (const Rule& rule : rules(attention)) {
-    Index count = 0;
-    for (RowElsewhere& row : reads) {
-      const Place at = rule.place(row.own());
-      const bool is_inside = at.n >= 0 && at.h >= 0 && at.i >= 0 && row.exists(at);
-      count += is_inside && at != row.own() && row.is_explained_by(at);
-    }
-    if (are_enough(count)) return {entry(rule.name, count, 1)};
-  }
-  if (!can_search) return {};
-  std::vector<std::vector<Place>> found(rows.size());
-#pragma omp parallel for schedule(dynamic, 1)
-  for (std::size_t n = 0; n < reads.size(); ++n) found[n] = reads[n].explanations();
-  Index count = 0;
-  std::string examples;
-  for (std::size_t n = 0; n < reads.size(); ++n) {
-    if (found[n].empty()) continue;
-    if (++count > static_cast<Index>(most_examples)) continue;
-    examples += (count == 1 ? ": " : "; ") + text_of(reads[n].own(), std::ssize(attention.sequences)) +
-                " reads that of " + text_of(found[n].front(), std::ssize(attention.sequences));
-  }
-  if (rows.size() < most_examples || !are_enough(count)) return {};
-  return {entry("of other rows" + examples, count, preference_for_rules)};
+  const bool is_too_much = places * for_scores * static_cast<double>(rows.size()) > most_operations;
+  if (!found.empty() || in.row || is_too_much) return found;
+  return readings_of_each(attention, rows, all_places(attention, operand),
+                          name_of(operand) + std::string(" of other rows"));
 }
 
 }  // namespace
@@ -218,14 +137,9 @@ std::vector<DiagnosisEntry> wrong_row_reads(const AttentionCase& attention,
                                             std::span<const AttentionRow> rows) {
   std::vector<DiagnosisEntry> all;
   if (rows.empty()) return all;
-  std::vector<AttentionRow> few;
-  const std::size_t step = (rows.size() + most_rows - 1) / most_rows;
-  for (std::size_t n = 0; n < rows.size(); n += step) few.push_back(rows[n]);
-  const AttentionInputs& in = *rows.front().in;
-  const std::array<std::pair<Operand, bool>, 3> operands = {
-      {{Operand::mask, bool(in.mask)}, {Operand::bias, bool(in.bias)}, {Operand::q, true}}};
-  for (const auto& [operand, is_there] : operands) {
-    if (!is_there) continue;
+  const std::vector<AttentionRow> few = few_of(rows);
+  for (const Operand operand : {Operand::mask, Operand::bias, Operand::q}) {
+    if (!operand_of(*rows.front().in, operand)) continue;
     for (DiagnosisEntry& x : read_elsewhere(attention, few, operand)) all.push_back(std::move(x));
   }
   return all;
