@@ -176,6 +176,11 @@ TEST_CASE("results of split keys that are merged wrongly are named, whatever the
                  }));
         })) == merge + "with the maximum of the next split");
   CHECK(first_cause(merged(element, size, [](const std::vector<Part>& parts, std::vector<double>& o) {
+          const double m = highest(parts);
+          return m + std::log(merge_by(parts, o,
+                                       [&](std::size_t n) { return std::exp(parts[n].m - m) / parts[n].l; }));
+        })) == merge + "with e^(m - M) alone, without their row sums");
+  CHECK(first_cause(merged(element, size, [](const std::vector<Part>& parts, std::vector<double>& o) {
           merge_rightly(parts, o);
           double largest = -INFINITY;
           for (const Part& part : parts) largest = std::max(largest, part.m + std::log(part.l));

@@ -27,7 +27,8 @@ enum class Weight {
   of_next,
   without_maximum,    // l
   maximum_in_base_2,  // l 2^m
-  maximum_of_next     // l e^m with the m of the next worker
+  maximum_of_next,    // l e^m with the m of the next worker
+  of_maximum          // e^m
 };
 
 /// What a kernel writes as the lse of all.
@@ -125,6 +126,8 @@ Part merged(const Merge& merge, const AttentionRow& row, std::span<const Part> p
         return log_l + part.m * std::numbers::ln2;
       case maximum_of_next:
         return log_l + next.m;
+      case of_maximum:
+        return part.m;
       case natural_of_base_2:
         return part.lse * std::numbers::log2e;
       default:
@@ -177,10 +180,12 @@ std::vector<Merge> merges(DType softmax, DType of_parts) {
         {"with the lse of the next split", of_next, right},
         {"without e^(m - M): each relative to its own maximum", without_maximum, right},
         {"with 2^(m - M) of natural maxima m", maximum_in_base_2, right},
-        {"with the maximum of the next split", maximum_of_next, right}}) {
+        {"with the maximum of the next split", maximum_of_next, right},
+        {"with e^(m - M) alone, without their row sums", of_maximum, right}}) {
     all.push_back({results + how, {}, {}, weight, lse});
     // As wrong as the weights are, or right all the same.
-    if (weight == without_maximum || weight == maximum_in_base_2 || weight == maximum_of_next)
+    if (weight == without_maximum || weight == maximum_in_base_2 || weight == maximum_of_next ||
+        weight == of_maximum)
       all.push_back({results + how, {}, {}, weight, MergedLse::merged});
   }
   all.push_back({"lse is the largest lse of a split", {}, {}, natural, largest});
