@@ -51,6 +51,23 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
     }));
   };
 
+  // Those of bottom_right are as far from the top left corner as a sequence is longer than its rows.
+  if (right.causal == Causal::bottom_right && !in.key && !in.row) {
+    const auto with_offset = [&](const std::string& name, Index offset) {
+      AttentionSpec seen = right;
+      seen.causal = Causal::top_left;
+      take(sampled_answers(name, seen, [offset](AttentionInputs& x) { x.past = offset; }));
+    };
+    if (case_.input("kv_lengths"))
+      with_offset("a diagonal that ends at the padded length, not at in/kv_lengths",
+                  attention_.padded_keys() - in.queries());
+    if (case_.input("cu_seqlens_k")) {
+      Index most_rows = 0, most_keys = 0;
+      for (const Sequence& s : attention_.sequences)
+        most_rows = std::max(most_rows, s.queries), most_keys = std::max(most_keys, s.keys);
+      with_offset("the diagonal of the longest sequence in all of them", most_keys - most_rows);
+    }
+  }
   if (right.causal != Causal::none) {
     with_diagonal("a causal diagonal one key too far", right, 1, [](AttentionInputs&) {});
     with_diagonal("a causal diagonal one key short", right, -1, [](AttentionInputs&) {});

@@ -186,6 +186,7 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
     if (!o_fails) add(wrong_lse(rows));
     add(wrong_reach(rows));
     add(undeclared_options(rows));
+    add(wrong_alibi(attention, rows));
     add(wrong_pages(rows));
     add(simulated_faults(rows, contract, element));
     add(wrong_merge(rows, contract));

@@ -34,6 +34,9 @@ std::vector<DiagnosisEntry> wrong_reach_of_gradients(const AttentionCase& attent
                                                      std::span<const SavedForBackward> saved,
                                                      const Expected& dq);
 
+/// ALiBi of other distances than the declared ones.
+std::vector<DiagnosisEntry> wrong_alibi(const AttentionCase& attention, std::span<const AttentionRow> rows);
+
 /// Pages of keys that are read in place of others.
 std::vector<DiagnosisEntry> wrong_pages(std::span<const AttentionRow> rows);
 
