@@ -157,3 +157,28 @@ TEST_CASE("V of packed sequences that begins where the queries do is named") {
   c.in["cu_seqlens_k"] = {"int64", {}, {3}, {0, 60, keys}};
   CHECK(first_cause(c) == "V of a sequence read from where cu_seqlens_q has it begin");
 }
+
+TEST_CASE("rows of K or V that are those of other tiles, in part of a tile or of its columns, are named") {
+  const DType element = GENERATE(DType::bfloat16, DType::float32);
+  const Setup setup = declared(element);
+  CHECK(first_cause(read_as(setup, [](Case& read) {
+          move_rows(read.in.at("v"), own, [](Index j) { return j % 32 < 4 ? j % 32 : j; });
+        })) == "rows of V of keys 0..3 of every tile of 32 stale: those of the first tile");
+  CHECK(first_cause(read_as(setup, [](Case& read) {
+          move_rows(read.in.at("v"), own, [](Index j) { return j >= 48 && j % 16 >= 8 ? j - 16 : j; });
+        })) == "rows of V of keys 8..15 of every tile of 16 from key 48 on stale: those of the tile before");
+  CHECK(first_cause(read_as(setup, [](Case& read) {
+          Tensor& v = read.in.at("v");
+          move_rows(v, own, [](Index j) { return std::min(j ^ 8, keys - 1); });
+          for (Index n = 0; n < v.size(); ++n)
+            if ((n / width % keys ^ 8) >= keys) v.values[n] = 0;
+        })) == "rows of V exchanged: key j has that of key j ^ 8");
+  CHECK(first_cause(read_as(setup, [](Case& read) {
+          Tensor& k = read.in.at("k");
+          const Tensor before = k;
+          for (Index n = 0; n < k.size(); ++n) {
+            const Index j = n / width % keys;
+            if (j >= 32 && j < 64 && n % width >= width / 2) k.values[n] = before.values[n - 32 * width];
+          }
+        })) == "columns 32..63 of rows of K of keys 32..63 stale: those of the tile before");
+}

@@ -188,6 +188,7 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
     add(undeclared_options(rows));
     add(wrong_alibi(attention, rows));
     add(wrong_pages(rows));
+    add(stale_rows(rows));
     add(simulated_faults(rows, contract, element));
     add(wrong_merge(rows, contract));
   } else if (!saved.empty()) {  // gradients of a wrong forward pass may be right
