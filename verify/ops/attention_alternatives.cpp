@@ -250,6 +250,30 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
   take(sampled_lse("lse with its row sum in base 2", [](double m, double l) { return m + std::log2(l); }));
   take(sampled_lse("the maximum in place of lse", [](double m, double) { return m; }));
   take(sampled_lse("lse of the other sign", [](double m, double l) { return -m - std::log(l); }));
+  if (case_.output("m") || case_.output("l")) {
+    using Stats = ref::SoftmaxStats;
+    take(sampled_statistics("m at least 0: the running maximum starts there", [](const Stats& x) {
+      const double m = std::max(x.m, 0.0);
+      return Stats{m, x.l * std::exp(x.m - m), x.lse};
+    }));
+    take(sampled_statistics("m in base 2", [](const Stats& x) {
+      return Stats{x.m * std::numbers::log2e, x.l, x.lse};
+    }));
+    take(sampled_statistics("the logarithm of l in place of l", [](const Stats& x) {
+      return Stats{x.m, std::log(x.l), x.lse};
+    }));
+    take(sampled_statistics("1 / l in place of l", [](const Stats& x) {
+      return Stats{x.m, 1 / x.l, x.lse};
+    }));
+    take(sampled_statistics("m is 0: l without a maximum", [](const Stats& x) {
+      return Stats{0, std::exp(x.lse), x.lse};
+    }));
+    if (right.scale != 0) {
+      take(sampled_statistics("m without the scale", [scale = right.scale](const Stats& x) {
+        return Stats{x.m / scale, x.l, x.lse};
+      }));
+    }
+  }
   return all;
 }
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <numbers>
 #include <optional>
 #include <set>
@@ -40,7 +41,10 @@ struct Merge {
   Round o, lse;
   Weight weight = Weight::natural;
   MergedLse lse_of_all = MergedLse::merged;
+  Index overlap = 0;             // by so many keys the workers but the last end too late
+  bool leaves_last_out = false;  // of the sum of weights
 };
+constexpr Index overlaps[] = {0, 1, -1};
 
 struct Part {
   std::vector<double> o;
@@ -88,13 +92,14 @@ std::vector<Split> splits(Index keys) {
   return all;
 }
 
-std::vector<Part> parts_of(const AttentionRow& row, const std::vector<Index>& boundaries) {
+std::vector<Part> parts_of(const AttentionRow& row, const std::vector<Index>& boundaries, Index overlap) {
   std::vector<Part> parts;
-  Index c = 0;
   for (std::size_t n = 0; n + 1 < boundaries.size(); ++n) {
     Part part{std::vector<double>(row.in->v_width()), -infinity, -infinity};
     double weight = 0;
-    for (; c < row.count() && row.key[c] < boundaries[n + 1]; ++c) {
+    const Index last = boundaries[n + 1] + (n + 2 < boundaries.size() ? overlap : 0);
+    Index c = std::ranges::lower_bound(row.key, boundaries[n]) - row.key.begin();
+    for (; c < row.count() && row.key[c] < last; ++c) {
       weight += row.p[c];
       part.m = std::max(part.m, row.score[c]);
       for (Index e = 0; e < row.in->v_width(); ++e) part.o[e] += row.stored[c] * row.v(c, e);
@@ -109,6 +114,7 @@ std::vector<Part> parts_of(const AttentionRow& row, const std::vector<Index>& bo
 
 /// o and lse of the row. A sink joins the row sum when all is merged.
 Part merged(const Merge& merge, const AttentionRow& row, std::span<const Part> parts) {
+  if (parts.empty()) return {row.o, row.lse, 0};
   using enum Weight;
   const bool is_of_base_2 = merge.weight == base_2;
   const auto power = [&](double x) { return is_of_base_2 ? std::exp2(x) : std::exp(x); };
@@ -140,7 +146,7 @@ Part merged(const Merge& merge, const AttentionRow& row, std::span<const Part> p
   if (row.in->sink) total = power(row.in->sink(row.h) - highest);
   for (std::size_t n = 0; n < parts.size(); ++n) {
     const double weight = power(exponent(n) - highest);
-    total += weight;
+    if (!merge.leaves_last_out || n + 1 < parts.size()) total += weight;
     for (std::size_t e = 0; e < all.o.size(); ++e)
       all.o[e] += weight * (merge.o ? merge.o(parts[n].o[e]) : parts[n].o[e]);
   }
@@ -188,6 +194,11 @@ std::vector<Merge> merges(DType softmax, DType of_parts) {
         weight == of_maximum)
       all.push_back({results + how, {}, {}, weight, MergedLse::merged});
   }
+  for (const MergedLse lse : {right, MergedLse::merged})
+    all.push_back({results + "without the last one in the sum of weights", {}, {}, natural, lse, 0, true});
+  all.push_back(
+      {"the first key of each split counted in the one before, too", {}, {}, natural, MergedLse::merged, 1});
+  all.push_back({"the last key of each split but the last missing", {}, {}, natural, MergedLse::merged, -1});
   all.push_back({"lse is the largest lse of a split", {}, {}, natural, largest});
   all.push_back({"lse is that of the split with the largest score", {}, {}, natural, of_largest_maximum});
   for (const Grid& grid : narrow_grids) {
@@ -218,9 +229,11 @@ std::vector<DiagnosisEntry> wrong_merge(std::span<const AttentionRow> rows, cons
   for (const Split& split : splits(keys)) {
     std::vector<Fit> of_o(faults.size()), of_lse(faults.size());
     for (const AttentionRow& row : rows) {
-      const std::vector<Part> parts = parts_of(row, split.boundaries(row.in->keys()));
+      std::map<Index, std::vector<Part>> parts;
+      for (const Index overlap : overlaps)
+        parts[overlap] = parts_of(row, split.boundaries(row.in->keys()), overlap);
       for (std::size_t n = 0; n < faults.size(); ++n) {
-        const Part answer = merged(faults[n], row, parts);
+        const Part answer = merged(faults[n], row, parts[faults[n].overlap]);
         for (std::size_t e = 0; e < row.got.size(); ++e)
           of_o[n].add(row.got[e], row.o[e], answer.o[e], row.sigma[e], row.replayed_in);
         if (row.has_lse) of_lse[n].add(row.got_lse, row.lse, answer.lse, row.lse_sigma);
