@@ -186,6 +186,18 @@ TEST_CASE("results of split keys that are merged wrongly are named, whatever the
           for (const Part& part : parts) largest = std::max(largest, part.m + std::log(part.l));
           return largest;
         })) == "lse is the largest lse of a split");
+  // Of two splits of 136 and 14 keys the first has the largest lse, but not always the largest score.
+  CHECK(first_cause(merged(element, 136, [](const std::vector<Part>& parts, std::vector<double>& o) {
+          merge_rightly(parts, o);
+          const Part& best = *std::ranges::max_element(parts, {}, &Part::m);
+          return best.m + std::log(best.l);
+        })) == "lse is that of the split with the largest score");
+}
+
+TEST_CASE("splits that overlap, and merges that lack or do not rescale one, are named") {
+  constexpr DType element = DType::float16;
+  constexpr Index size = 40;
+  const std::string merge = "results of split keys merged ";
   CHECK(first_cause(merged(element, size, [](const std::vector<Part>& parts, std::vector<double>& o) {
           const double m = highest(parts);
           const double lse = merge_rightly(parts, o);
@@ -193,16 +205,22 @@ TEST_CASE("results of split keys that are merged wrongly are named, whatever the
           for (double& x : o) x /= 1 - last;
           return lse + std::log1p(-last);
         })) == merge + "without the last one in the sum of weights");
+  CHECK(first_cause(merged(element, size, [](const std::vector<Part>& parts, std::vector<double>& o) {
+          std::vector<double> unused(o.size());
+          const double m = highest(parts), lse = merge_rightly(parts, unused);
+          for (std::size_t n = 0; n < parts.size(); ++n) {
+            const double weight = std::exp((n == 0 ? parts[n].m : m) - lse);
+            for (std::size_t e = 0; e < o.size(); ++e) o[e] += weight * parts[n].sum[e];
+          }
+          return lse;
+        })) == merge + "with o of all but the first relative to its own maximum");
+  CHECK(first_cause(merged(element, size, [](const std::vector<Part>& parts, std::vector<double>& o) {
+          return merge_rightly(parts, o) + parts[0].m - highest(parts);
+        })) == "lse with the maximum of the first split");
   CHECK(first_cause(merged(element, size, merge_rightly, Causal::none, false, 1)) ==
         "the first key of each split counted in the one before, too");
   CHECK(first_cause(merged(element, size, merge_rightly, Causal::none, false, -1)) ==
         "the last key of each split but the last missing");
-  // Of two splits of 136 and 14 keys the first has the largest lse, but not always the largest score.
-  CHECK(first_cause(merged(element, 136, [](const std::vector<Part>& parts, std::vector<double>& o) {
-          merge_rightly(parts, o);
-          const Part& best = *std::ranges::max_element(parts, {}, &Part::m);
-          return best.m + std::log(best.l);
-        })) == "lse is that of the split with the largest score");
 }
 
 TEST_CASE("what is wrong in the last tile of a row alone is named") {
@@ -252,6 +270,11 @@ TEST_CASE("an lse in base 2 whose row sum has another base is named, and lse of 
   Case next = c;
   for (Index n = 0; n < lse.size(); ++n) next.out.at("lse").values[n] = lse.values[(n + rows) % lse.size()];
   CHECK(first_cause(next) == "lse of another head: the one after");
+  for (Index n = 0; n < lse.size(); ++n) {
+    const Index i = n % rows;
+    next.out.at("lse").values[n] = lse.values[n - i + (2 - i / 16) * 16 + i % 16];
+  }
+  CHECK(first_cause(next) == "lse of row tiles in reverse order, of 16 rows");
   c.spec["lse_base"] = "2";
   for (Index n = 0; n < lse.size(); ++n) {
     const double in_base_2 = m.values[n] * std::numbers::log2e, row_sum = lse.values[n] - m.values[n];

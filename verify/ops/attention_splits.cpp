@@ -33,7 +33,10 @@ enum class Weight {
 };
 
 /// What a kernel writes as the lse of all.
-enum class MergedLse { merged, right, largest, of_largest_maximum };
+enum class MergedLse { merged, right, largest, of_largest_maximum, of_first_maximum };
+
+/// What of the workers but the first is not rescaled to the maximum of all.
+enum class Unscaled { nothing, o, sum };
 
 /// What happens to the o and the lse of a worker before they are merged; nothing where no function is given.
 struct Merge {
@@ -41,7 +44,8 @@ struct Merge {
   Round o, lse;
   Weight weight = Weight::natural;
   MergedLse lse_of_all = MergedLse::merged;
-  Index overlap = 0;             // by so many keys the workers but the last end too late
+  Index overlap = 0;  // by so many keys the workers but the last end too late
+  Unscaled unscaled = Unscaled::nothing;
   bool leaves_last_out = false;  // of the sum of weights
 };
 constexpr Index overlaps[] = {0, 1, -1};
@@ -52,15 +56,15 @@ struct Part {
 };
 
 /// How keys are split: whole tiles, as evenly spread as may be; as many for each worker but the last; or so
-/// many keys a worker, whatever their number.
+/// many keys a worker, whatever their number. Or two workers take tiles in turn.
 struct Split {
-  enum class Way { spread, packed, of_size } way;
+  enum class Way { spread, packed, of_size, in_turn } way;
   Index tile, workers;
 
   /// The first key of each worker, then the number of keys.
   std::vector<Index> boundaries(Index keys) const {
     std::vector<Index> all;
-    if (way == Way::of_size) {
+    if (way == Way::of_size || way == Way::in_turn) {
       for (Index first = 0; first < keys; first += tile) all.push_back(first);
       all.push_back(keys);
       return all;
@@ -89,26 +93,32 @@ std::vector<Split> splits(Index keys) {
   constexpr Index most_sizes = 64;
   const Index step = std::max<Index>(1, keys / (8 * most_sizes)) * 8;
   for (Index size = step; size < keys; size += step) add({Split::Way::of_size, size, 0});
+  for (const Index tile : {16, 32, 64, 128})
+    if (2 * tile < keys) all.push_back({Split::Way::in_turn, tile, 2});
   return all;
 }
 
-std::vector<Part> parts_of(const AttentionRow& row, const std::vector<Index>& boundaries, Index overlap) {
-  std::vector<Part> parts;
-  for (std::size_t n = 0; n + 1 < boundaries.size(); ++n) {
-    Part part{std::vector<double>(row.in->v_width()), -infinity, -infinity};
-    double weight = 0;
-    const Index last = boundaries[n + 1] + (n + 2 < boundaries.size() ? overlap : 0);
+std::vector<Part> parts_of(const AttentionRow& row, const Split& split, Index overlap) {
+  const std::vector<Index> boundaries = split.boundaries(row.in->keys());
+  const std::size_t tiles = boundaries.size() - 1;
+  std::vector<Part> parts(split.way == Split::Way::in_turn ? 2 : tiles);
+  std::vector<double> weight(parts.size());
+  for (Part& part : parts) part = {std::vector<double>(row.in->v_width()), -infinity, -infinity};
+  for (std::size_t n = 0; n < tiles; ++n) {
+    Part& part = parts[n % parts.size()];
+    const Index last = boundaries[n + 1] + (n + 1 < tiles ? overlap : 0);
     Index c = std::ranges::lower_bound(row.key, boundaries[n]) - row.key.begin();
     for (; c < row.count() && row.key[c] < last; ++c) {
-      weight += row.p[c];
+      weight[n % parts.size()] += row.p[c];
       part.m = std::max(part.m, row.score[c]);
       for (Index e = 0; e < row.in->v_width(); ++e) part.o[e] += row.stored[c] * row.v(c, e);
     }
-    if (!(weight > 0)) continue;
-    for (double& x : part.o) x /= weight;
-    part.lse = row.lse + std::log(weight);
-    parts.push_back(std::move(part));
   }
+  for (std::size_t n = 0; n < parts.size(); ++n) {
+    for (double& x : parts[n].o) x /= weight[n];
+    parts[n].lse = row.lse + std::log(weight[n]);
+  }
+  std::erase_if(parts, [](const Part& part) { return !(part.lse > -infinity); });
   return parts;
 }
 
@@ -141,14 +151,18 @@ Part merged(const Merge& merge, const AttentionRow& row, std::span<const Part> p
     }
   };
   Part all{std::vector<double>(row.in->v_width()), row.lse, 0};
+  const double common = std::ranges::max(parts, {}, &Part::m).m;
   double highest = row.in->sink ? row.in->sink(row.h) : -infinity, total = 0;
   for (std::size_t n = 0; n < parts.size(); ++n) highest = std::max(highest, exponent(n));
   if (row.in->sink) total = power(row.in->sink(row.h) - highest);
   for (std::size_t n = 0; n < parts.size(); ++n) {
     const double weight = power(exponent(n) - highest);
-    if (!merge.leaves_last_out || n + 1 < parts.size()) total += weight;
+    const double unscaled = n == 0 ? weight : power(common + parts[n].lse - parts[n].m - highest);
+    if (!merge.leaves_last_out || n + 1 < parts.size())
+      total += merge.unscaled == Unscaled::sum ? unscaled : weight;
+    const double of_o = merge.unscaled == Unscaled::o ? unscaled : weight;
     for (std::size_t e = 0; e < all.o.size(); ++e)
-      all.o[e] += weight * (merge.o ? merge.o(parts[n].o[e]) : parts[n].o[e]);
+      all.o[e] += of_o * (merge.o ? merge.o(parts[n].o[e]) : parts[n].o[e]);
   }
   for (double& x : all.o) x /= total;
   const auto lse_of = [&](auto order) { return std::ranges::max_element(parts, {}, order)->lse; };
@@ -159,13 +173,16 @@ Part merged(const Merge& merge, const AttentionRow& row, std::span<const Part> p
   switch (merge.lse_of_all) {
     case MergedLse::merged:
       all.lse = highest + (is_of_base_2 ? std::log2(total) : std::log(total));
-      all.lse += (1 - of_m) * std::ranges::max(parts, {}, &Part::m).m;
+      all.lse += (1 - of_m) * common;
       break;
     case MergedLse::largest:
       all.lse = lse_of(&Part::lse);
       break;
     case MergedLse::of_largest_maximum:
       all.lse = lse_of(&Part::m);
+      break;
+    case MergedLse::of_first_maximum:
+      all.lse = row.lse + parts.front().m - common;
       break;
     case MergedLse::right:
       break;
@@ -195,10 +212,32 @@ std::vector<Merge> merges(DType softmax, DType of_parts) {
       all.push_back({results + how, {}, {}, weight, MergedLse::merged});
   }
   for (const MergedLse lse : {right, MergedLse::merged})
-    all.push_back({results + "without the last one in the sum of weights", {}, {}, natural, lse, 0, true});
+    all.push_back({results + "without the last one in the sum of weights",
+                   {},
+                   {},
+                   natural,
+                   lse,
+                   0,
+                   Unscaled::nothing,
+                   true});
   all.push_back(
       {"the first key of each split counted in the one before, too", {}, {}, natural, MergedLse::merged, 1});
   all.push_back({"the last key of each split but the last missing", {}, {}, natural, MergedLse::merged, -1});
+  all.push_back({results + "with o of all but the first relative to its own maximum",
+                 {},
+                 {},
+                 natural,
+                 right,
+                 0,
+                 Unscaled::o});
+  all.push_back({results + "with row sums of all but the first relative to their own maxima",
+                 {},
+                 {},
+                 natural,
+                 MergedLse::merged,
+                 0,
+                 Unscaled::sum});
+  all.push_back({"lse with the maximum of the first split", {}, {}, natural, of_first_maximum});
   all.push_back({"lse is the largest lse of a split", {}, {}, natural, largest});
   all.push_back({"lse is that of the split with the largest score", {}, {}, natural, of_largest_maximum});
   for (const Grid& grid : narrow_grids) {
@@ -230,8 +269,7 @@ std::vector<DiagnosisEntry> wrong_merge(std::span<const AttentionRow> rows, cons
     std::vector<Fit> of_o(faults.size()), of_lse(faults.size());
     for (const AttentionRow& row : rows) {
       std::map<Index, std::vector<Part>> parts;
-      for (const Index overlap : overlaps)
-        parts[overlap] = parts_of(row, split.boundaries(row.in->keys()), overlap);
+      for (const Index overlap : overlaps) parts[overlap] = parts_of(row, split, overlap);
       for (std::size_t n = 0; n < faults.size(); ++n) {
         const Part answer = merged(faults[n], row, parts[faults[n].overlap]);
         for (std::size_t e = 0; e < row.got.size(); ++e)
@@ -250,7 +288,9 @@ std::vector<DiagnosisEntry> wrong_merge(std::span<const AttentionRow> rows, cons
       const double explained = (of_o[n] + of_lse[n]).explained();
       if (best && explained <= best->confidence + least_gain) continue;
       best = {faults[n].fault, explained,
-              "a kernel that does so, with the first split at key " +
+              "a kernel that does so, with " +
+                  std::string(split.way == Split::Way::in_turn ? "tiles in turn of "
+                                                               : "the first split at key ") +
                   std::to_string(split.boundaries(keys)[1]) + ", would make " + percent(explained) +
                   " of the errors beyond what the contract explains"};
     }
