@@ -1,4 +1,5 @@
 // What is said of kernels that read rows of masks, biases, q, K or V at other places than their own.
+#include <cmath>
 #include <functional>
 
 #include "tests/catch.hpp"
@@ -181,4 +182,34 @@ TEST_CASE("rows of K or V that are those of other tiles, in part of a tile or of
             if (j >= 32 && j < 64 && n % width >= width / 2) k.values[n] = before.values[n - 32 * width];
           }
         })) == "columns 32..63 of rows of K of keys 32..63 stale: those of the tile before");
+}
+
+TEST_CASE("rows that are divided by another row sum than their own are named") {
+  const DType element = GENERATE(DType::bfloat16, DType::float32);
+  const Setup setup = declared(element);
+  Case c = dump_of(setup, honest_kernels(element)[0].kernel, false, {"o", "lse", "l"});
+  const std::vector<double> l = c.out.at("l").values, lse = c.out.at("lse").values;
+  c.out.erase("l");
+  Case of_row_before = c, of_two_lanes = c;
+  const AttentionInputs in = views_of(c);
+  for (Index n = 0; n < heads * rows; ++n) {
+    const Index h = n / rows, i = n % rows;
+    double sums[2] = {0, 0};  // of the weights of columns 0..3 and 4..7 of every 8
+    for (Index j = 0; j < keys; ++j) {
+      double s = 0;
+      for (Index d = 0; d < width; ++d) s += setup.spec.scale * in.q(h, i, d) * in.k(in.kv_head(h), j, d);
+      sums[j % 8 / 4] += std::exp(s - lse[n]);
+    }
+    for (Index e = n * width; e < (n + 1) * width; ++e) {
+      double &before = of_row_before.out.at("o").values[e], &lanes = of_two_lanes.out.at("o").values[e];
+      if (i % 4 == 3) before = round_to(before * l[n] / l[n - 1], element);
+      if (i % 16 >= 8) lanes = round_to(lanes / sums[e % 8 / 4], element);
+    }
+    if (i % 16 >= 8) {
+      of_two_lanes.out.at("lse").values[n] = round_to(lse[n] + std::log(sums[0]), DType::float32);
+    }
+  }
+  CHECK(first_cause(of_row_before) == "o divided by the row sum of the row before");
+  CHECK(first_cause(of_two_lanes) ==
+        "the row sum reduced over 2 of the 4 lanes of a quad: columns 0..3 and 4..7 of every 8 apart");
 }

@@ -177,6 +177,7 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
     rows = sampled_rows(attention, expected, store, WhichRows::wrong);
     add(wrong_keys(rows));
     add(wrong_visibility(attention, rows));
+    add(wrong_row_sums(rows));
     add(wrong_row_reads(attention, rows));
     add(wrong_key_reads(attention, rows));
     // A fault that is everywhere may push few rows, and those by chance, beyond their bounds.

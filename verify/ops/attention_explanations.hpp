@@ -40,6 +40,9 @@ std::vector<DiagnosisEntry> wrong_alibi(const AttentionCase& attention, std::spa
 /// Pages of keys that are read in place of others.
 std::vector<DiagnosisEntry> wrong_pages(std::span<const AttentionRow> rows);
 
+/// Rows of o that are divided by the row sum of another row, or of part of the keys.
+std::vector<DiagnosisEntry> wrong_row_sums(std::span<const AttentionRow> rows);
+
 /// Rows of K or V of some keys that are those of another tile of keys.
 std::vector<DiagnosisEntry> stale_rows(std::span<const AttentionRow> rows);
 

@@ -48,6 +48,11 @@ struct Merge {
   Unscaled unscaled = Unscaled::nothing;
   bool leaves_last_out = false;  // of the sum of weights
 };
+/// What changes the row sum alone is nearly as well explained by any that changes it as much.
+double least_share(const Merge& merge) {
+  return merge.leaves_last_out || merge.unscaled != Unscaled::nothing || merge.overlap != 0 ? 0.95
+                                                                                            : least_explained;
+}
 constexpr Index overlaps[] = {0, 1, -1};
 
 struct Part {
@@ -286,6 +291,7 @@ std::vector<DiagnosisEntry> wrong_merge(std::span<const AttentionRow> rows, cons
     for (std::size_t n = 0; n < faults.size(); ++n) {
       if (leaves(of_o[n], elements) || leaves(of_lse[n], static_cast<double>(rows.size()))) continue;
       const double explained = (of_o[n] + of_lse[n]).explained();
+      if (explained < least_share(faults[n])) continue;
       if (best && explained <= best->confidence + least_gain) continue;
       best = {faults[n].fault, explained,
               "a kernel that does so, with " +
