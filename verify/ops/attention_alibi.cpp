@@ -12,6 +12,7 @@ namespace {
 
 constexpr double most_operations = 1e9;
 constexpr Index most_shift = 512;
+constexpr double most_limit = 4096;
 /// Of many candidates, those whose lse is right have their o looked at.
 constexpr double least_explained_of_lse = 0.9;
 
@@ -55,7 +56,7 @@ std::vector<Distances> candidates(const AttentionCase& attention, std::span<cons
   for (const AttentionRow& row : rows) {
     for (const Index j : row.key) longest = std::max(longest, declared_distance(row, j));
   }
-  for (double most = 0; most < longest; ++most) {
+  for (double most = 0; most < std::min(longest, most_limit); ++most) {
     all.push_back({"ALiBi distance at most " + std::to_string(static_cast<Index>(most)), true,
                    [most](const AttentionRow&, Index, double distance) { return std::min(distance, most); }});
   }

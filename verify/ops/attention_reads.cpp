@@ -108,8 +108,8 @@ Index sequence_of(const AttentionCase& attention, const AttentionRow& row) {
 }
 
 bool is_packed(const AttentionCase& attention) {
-  return std::ranges::any_of(attention.sequences,
-                             [](const Sequence& s) { return s.first_k != 0 || s.first_q != 0; });
+  const std::vector<Sequence>& all = attention.sequences;
+  return all.size() > 1 && all.front().b == all.back().b;
 }
 
 std::string entry_text(const AttentionCase& attention) {

@@ -35,6 +35,7 @@ std::vector<DiagnosisEntry> readings_of_each(const AttentionCase& attention,
 
 /// Which of the sequences it is.
 Index sequence_of(const AttentionCase& attention, const AttentionRow& row);
+/// More than one sequence, one after another in the same tensors.
 bool is_packed(const AttentionCase& attention);
 
 /// "batch entry", or "sequence" of packed ones.
