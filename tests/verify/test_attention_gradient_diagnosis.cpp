@@ -25,7 +25,8 @@ struct Backward {
   Index delta_columns = 1 << 20;
   std::function<bool(Index, Index)> sees = nullptr;  // in place of the options
   std::function<double(Index, Index)> count = [](Index, Index) { return 1; };
-  bool turns_do = false;  // tiles of 16 x 16 in dP
+  bool turns_do = false;                                                       // tiles of 16 x 16 in dP
+  std::function<double(Index, Index)> share = [](Index, Index) { return 1; };  // of key j in column d of dq
 };
 
 class Gradients {
@@ -84,7 +85,7 @@ class Gradients {
             const double x = output == "dq"   ? in_.k(in_.kv_head(h), b_.vector_key(j), d)
                              : output == "dk" ? in_.q(h, i, d)
                                               : of_do(h, i, d);
-            t.values[(head * rows + row) * width + d] += w * x;
+            t.values[(head * rows + row) * width + d] += w * x * b_.share(j, d);
           }
         }
       }
@@ -153,6 +154,26 @@ std::vector<Misreading> all_misreadings() {
        {"dq"},
        nothing,
        [](Backward& b) { b.vector_key = [](Index j) { return j >= 64 ? j - 32 : j; }; }},
+      {"backward: in/k in its product with dS of the other half of its tile of 32 keys",
+       {"dq"},
+       nothing,
+       [](Backward& b) { b.vector_key = [](Index j) { return (j ^ 16) < 100 ? j ^ 16 : j; }; }},
+      {"backward: delta of the first row of its tile of 4 rows",
+       {"dq", "dk"},
+       nothing,
+       [](Backward& b) { b.delta_row = [](Index i, Index) { return i / 4 * 4; }; }},
+      {"backward: terms of the sum missing, in 16 of every 32 keys, from 16 on, in columns 16..",
+       {"dq"},
+       nothing,
+       [](Backward& b) { b.share = [](Index j, Index d) { return d >= 16 && j % 32 >= 16 ? 0 : 1; }; }},
+      {"backward: lse of the tile of 16 rows before, in the third tile of 16 query rows that takes part, "
+       "from "
+       "a multiple of 32 on",
+       {"dk", "dv"},
+       [](Setup& s) { s.spec.causal = Causal::top_left, s.queries = 100; },
+       [](Backward& b) {
+         b.lse_row = [](Index i, Index j) { return i / 16 == j / 32 * 2 + 2 ? i - 16 : i; };
+       }},
       {"backward: in/v in dP of head h mod Hkv",
        {"dk"},
        nothing,

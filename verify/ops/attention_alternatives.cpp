@@ -51,6 +51,23 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
     }));
   };
 
+  // Those of bottom_right are as far from the top left corner as a sequence is longer than its rows.
+  if (right.causal == Causal::bottom_right && !in.key && !in.row) {
+    const auto with_offset = [&](const std::string& name, Index offset) {
+      AttentionSpec seen = right;
+      seen.causal = Causal::top_left;
+      take(sampled_answers(name, seen, [offset](AttentionInputs& x) { x.past = offset; }));
+    };
+    if (case_.input("kv_lengths"))
+      with_offset("a diagonal that ends at the padded length, not at in/kv_lengths",
+                  attention_.padded_keys() - in.queries());
+    if (case_.input("cu_seqlens_k")) {
+      Index most_rows = 0, most_keys = 0;
+      for (const Sequence& s : attention_.sequences)
+        most_rows = std::max(most_rows, s.queries), most_keys = std::max(most_keys, s.keys);
+      with_offset("the diagonal of the longest sequence in all of them", most_keys - most_rows);
+    }
+  }
   if (right.causal != Causal::none) {
     with_diagonal("a causal diagonal one key too far", right, 1, [](AttentionInputs&) {});
     with_diagonal("a causal diagonal one key short", right, -1, [](AttentionInputs&) {});
@@ -233,6 +250,30 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
   take(sampled_lse("lse with its row sum in base 2", [](double m, double l) { return m + std::log2(l); }));
   take(sampled_lse("the maximum in place of lse", [](double m, double) { return m; }));
   take(sampled_lse("lse of the other sign", [](double m, double l) { return -m - std::log(l); }));
+  if (case_.output("m") || case_.output("l")) {
+    using Stats = ref::SoftmaxStats;
+    take(sampled_statistics("m at least 0: the running maximum starts there", [](const Stats& x) {
+      const double m = std::max(x.m, 0.0);
+      return Stats{m, x.l * std::exp(x.m - m), x.lse};
+    }));
+    take(sampled_statistics("m in base 2", [](const Stats& x) {
+      return Stats{x.m * std::numbers::log2e, x.l, x.lse};
+    }));
+    take(sampled_statistics("the logarithm of l in place of l", [](const Stats& x) {
+      return Stats{x.m, std::log(x.l), x.lse};
+    }));
+    take(sampled_statistics("1 / l in place of l", [](const Stats& x) {
+      return Stats{x.m, 1 / x.l, x.lse};
+    }));
+    take(sampled_statistics("m is 0: l without a maximum", [](const Stats& x) {
+      return Stats{0, std::exp(x.lse), x.lse};
+    }));
+    if (right.scale != 0) {
+      take(sampled_statistics("m without the scale", [scale = right.scale](const Stats& x) {
+        return Stats{x.m / scale, x.l, x.lse};
+      }));
+    }
+  }
   return all;
 }
 

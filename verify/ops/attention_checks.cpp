@@ -201,6 +201,23 @@ std::vector<Decoy> AttentionProblem::sampled_lse(const std::string& name,
   return answers.take();
 }
 
+std::vector<Decoy> AttentionProblem::sampled_statistics(
+    const std::string& name, const std::function<ref::SoftmaxStats(const ref::SoftmaxStats&)>& of) const {
+  Answers answers(name, case_);
+  for (const Place& at : sample_rows(attention_.sequences, case_.parts)) {
+    const Sequence& s = attention_.sequences[at.n];
+    std::vector<double> scores(s.in.keys()), p(s.in.keys()), o(s.in.v_width());
+    const ref::SoftmaxStats stats =
+        of(ref::attention_forward_row(attention_.spec, s.in, at.h, at.i, whole(scores), whole(p), whole(o)));
+    const auto place = [&](const double* data, const Tensor& tensor) {
+      return attention_.like_rows(data, tensor, s);
+    };
+    answers.add_row("m", place, at.h, at.i, std::vector{stats.m});
+    answers.add_row("l", place, at.h, at.i, std::vector{stats.l});
+  }
+  return answers.take();
+}
+
 std::vector<Decoy> AttentionProblem::sampled_means_of_v() const {
   Answers answers("the mean of V", case_);
   for (const Place& at : sample_rows(attention_.sequences, case_.parts)) {

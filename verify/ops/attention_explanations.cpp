@@ -177,6 +177,9 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
     rows = sampled_rows(attention, expected, store, WhichRows::wrong);
     add(wrong_keys(rows));
     add(wrong_visibility(attention, rows));
+    add(wrong_row_sums(rows));
+    add(wrong_row_reads(attention, rows));
+    add(wrong_key_reads(attention, rows));
     // A fault that is everywhere may push few rows, and those by chance, beyond their bounds.
     constexpr std::size_t few = 8;
     if (rows.size() < few) rows = sampled_rows(attention, expected, store, WhichRows::all);
@@ -184,7 +187,9 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
     if (!o_fails) add(wrong_lse(rows));
     add(wrong_reach(rows));
     add(undeclared_options(rows));
+    add(wrong_alibi(attention, rows));
     add(wrong_pages(rows));
+    add(stale_rows(rows));
     add(simulated_faults(rows, contract, element));
     add(wrong_merge(rows, contract));
   } else if (!saved.empty()) {  // gradients of a wrong forward pass may be right

@@ -34,12 +34,29 @@ std::vector<DiagnosisEntry> wrong_reach_of_gradients(const AttentionCase& attent
                                                      std::span<const SavedForBackward> saved,
                                                      const Expected& dq);
 
+/// ALiBi of other distances than the declared ones.
+std::vector<DiagnosisEntry> wrong_alibi(const AttentionCase& attention, std::span<const AttentionRow> rows);
+
 /// Pages of keys that are read in place of others.
 std::vector<DiagnosisEntry> wrong_pages(std::span<const AttentionRow> rows);
+
+/// Rows of o that are divided by the row sum of another row, or of part of the keys.
+std::vector<DiagnosisEntry> wrong_row_sums(std::span<const AttentionRow> rows);
+
+/// Rows of K or V of some keys that are those of another tile of keys.
+std::vector<DiagnosisEntry> stale_rows(std::span<const AttentionRow> rows);
 
 /// Rows that see keys which they should not, or miss some, each row others.
 std::vector<DiagnosisEntry> wrong_visibility(const AttentionCase& attention,
                                              std::span<const AttentionRow> rows);
+
+/// Rows of in/mask, in/bias or q that are read in place of a row's own.
+std::vector<DiagnosisEntry> wrong_row_reads(const AttentionCase& attention,
+                                            std::span<const AttentionRow> rows);
+
+/// K or V of a row read from another batch entry, head or address.
+std::vector<DiagnosisEntry> wrong_key_reads(const AttentionCase& attention,
+                                            std::span<const AttentionRow> rows);
 
 /// Keys that are missing, counted more than once or weighted wrongly, and rows of K or V that are not those
 /// of their key.

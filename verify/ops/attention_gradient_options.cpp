@@ -31,6 +31,10 @@ class Options {
   void of_padding();
   void of_scores();
   void of_softcap();
+  /// The simplest fault of all, in part of the terms.
+  void of_sums() {
+    loses("terms of the sum missing", [](const GradientTerm&, Index) { return true; });
+  }
 
  private:
   template <class Change>
@@ -360,6 +364,7 @@ std::vector<GradientFault> wrong_options_of_gradients(const BackwardPass& pass) 
   options.of_row_loops();
   if (!sums_keys) options.of_key_loops();
   options.of_tiles();
+  options.of_sums();
   return std::move(options.all);
 }
 

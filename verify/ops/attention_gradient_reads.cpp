@@ -7,8 +7,8 @@
 namespace attest {
 namespace {
 
-constexpr Index tiles[] = {64, 128, 32,
-                           16, 256, 8};  // usual ones first: of names that say the same, the first
+// Usual ones first: of names that say the same, the first.
+constexpr Index tiles[] = {64, 128, 32, 16, 256, 8};
 
 template <class Place>
 struct PlaceMap {
@@ -35,9 +35,13 @@ std::vector<AxisMap> along_axis(const std::string& one, const std::string& many)
                      [n](Index i, Index size) { return i + n >= 0 && i + n < size ? i + n : i; }});
     }
   }
-  for (const Index tile : tiles) {
+  for (const Index tile : {64, 128, 32, 16, 256, 8, 4, 2}) {
     all.push_back({"of the first " + one + " of its tile of " + of(tile),
                    [tile](Index i, Index) { return i - i % tile; }});
+  }
+  for (const Index tile : {2, 4, 8, 16, 32, 64}) {
+    all.push_back({"of the other half of its tile of " + of(tile),
+                   [half = tile / 2](Index i, Index size) { return (i ^ half) < size ? i ^ half : i; }});
   }
   for (const Index tile : tiles)
     all.push_back({"of the first tile of " + of(tile), [tile](Index i, Index) { return i % tile; }});
@@ -230,16 +234,15 @@ void Reads::of_keys() {
   for (const PlaceMap<KeyPlace>& x : other_keys(pass_)) {
     const auto k = [b](GradientTerm& t, KeyPlace at) { t.product = b->product(t.row, at); };
     const auto v = [b](GradientTerm& t, KeyPlace at) { t.dp = b->dp(t.row, at); };
+    const auto weighted = [b](GradientTerm& t, KeyPlace at) { t.vector = b->k(at); };
     at_keys("in/k in its product with q", x, k);
-    if (has_ds()) {
-      at_keys("in/v in dP", x, v);
+    if (has_ds()) at_keys("in/v in dP", x, v);
+    if (is("dq")) at_keys("in/k in its product with dS", x, weighted);
+    if (has_ds())
       at_keys("in/k and in/v in dS", x, [=](GradientTerm& t, KeyPlace at) { k(t, at), v(t, at); });
-    }
     if (is("dq")) {
-      const auto vector = [b](GradientTerm& t, KeyPlace at) { t.vector = b->k(at); };
-      at_keys("in/k in its product with dS", x, vector);
-      at_keys("in/k", x, [=](GradientTerm& t, KeyPlace at) { k(t, at), vector(t, at); });
-      at_keys("in/k and in/v", x, [=](GradientTerm& t, KeyPlace at) { k(t, at), v(t, at), vector(t, at); });
+      at_keys("in/k", x, [=](GradientTerm& t, KeyPlace at) { k(t, at), weighted(t, at); });
+      at_keys("in/k and in/v", x, [=](GradientTerm& t, KeyPlace at) { k(t, at), v(t, at), weighted(t, at); });
     }
     at_keys(has_ds() ? "dS" : "P", x, [b](GradientTerm& t, KeyPlace at) {
       if (at.n != t.key.n || at.g != t.key.g) return;

@@ -43,6 +43,11 @@ struct Bins {
   Index width, count, places, heads;
 };
 
+/// Of the gradient: those that err, if they are not all.
+struct Columns {
+  Index first, count;
+};
+
 /// Where a fault may be, for each row: which bins.
 struct Region {
   std::string name;
@@ -71,6 +76,7 @@ class Gradient {
   const BackwardPass& pass() const { return pass_; }
   const std::vector<Row>& rows() const { return rows_; }
   const Bins& bins() const { return bins_; }
+  const Columns& columns() const { return columns_; }
   std::string where() const;
 
  private:
@@ -81,6 +87,7 @@ class Gradient {
     return e_.output == "dk" ? attention_.like_k(data, s) : attention_.like_v(data, s);
   }
   void find_places();
+  void find_columns(const std::vector<Index>& wrong);
   void add_row(const QueryPlace& at);
 
   const AttentionCase& attention_;
@@ -90,9 +97,11 @@ class Gradient {
   std::vector<QueryPlace> places_;  // wrong ones
   std::vector<Row> rows_;
   Bins bins_{};
+  Columns columns_{};
 };
 
 void Gradient::find_places() {
+  std::vector<Index> wrong(pass_.width());  // elements of each column
   for (std::size_t n = 0; n < pass_.sequences(); ++n) {
     const View<const double, 3> view = view_of(n, e_.value.data());
     for (Index h = 0; h < view.extent(0); ++h) {
@@ -100,20 +109,35 @@ void Gradient::find_places() {
         bool is_wrong = false, is_finite = true;
         for (Index d = 0; d < view.extent(2); ++d) {
           const Index at = &view(h, i, d) - e_.value.data();
-          is_wrong |= !within_bound(e_, at, e_.dumped->values[at]);
+          const bool is_right = within_bound(e_, at, e_.dumped->values[at]);
+          is_wrong |= !is_right, wrong[d] += !is_right;
           is_finite &= std::isfinite(e_.dumped->values[at]) && std::isfinite(e_.value[at]);
         }
         if (is_wrong && is_finite) places_.push_back({n, h, i});
       }
     }
   }
+  find_columns(wrong);
+}
+
+/// Whole vectors of columns, where most elements are wrong, and no other is.
+void Gradient::find_columns(const std::vector<Index>& wrong) {
+  constexpr Index vector = 8;
+  const Index width = std::ssize(wrong);
+  Index first = 0, last = width, total = 0;
+  while (first < width && wrong[first] == 0) ++first;
+  while (last > first && wrong[last - 1] == 0) --last;
+  for (const Index n : wrong) total += n;
+  const bool is_part = first % vector == 0 && (last % vector == 0 || last == width);
+  const bool are_most = 2 * total > (last - first) * std::ssize(places_);
+  columns_ = is_part && are_most ? Columns{first, last - first} : Columns{0, width};
 }
 
 void Gradient::add_row(const QueryPlace& at) {
   Row row;
   row.at = at;
   const View<const double, 3> view = view_of(at.n, e_.value.data());
-  for (Index d = 0; d < view.extent(2); ++d) {
+  for (Index d = columns_.first; d < columns_.first + columns_.count; ++d) {
     const Index n = &view(at.h, at.i, d) - e_.value.data();
     const double got = e_.dumped->values[n], spacing = ulp(std::abs(got), e_.dtype);
     row.error.push_back(got - e_.value[n]);
@@ -151,8 +175,10 @@ std::string Gradient::where() const {
 /// What a fault does to a row, in units of sigma.
 class Change {
  public:
-  Change(const BackwardPass& pass, const Bins& bins, const Row& row, const GradientFault& fault)
-      : row_(row), count_(bins.count), width_(pass.width()), of_bin_(bins.count * width_) {
+  Change(const Gradient& gradient, const Row& row, const GradientFault& fault)
+      : row_(row), count_(gradient.bins().count), width_(gradient.columns().count), of_bin_(count_ * width_) {
+    const BackwardPass& pass = gradient.pass();
+    const Bins& bins = gradient.bins();
     std::vector<bool> is_changed(bins.count);
     if (bins.heads > 1) of_head_.resize(bins.heads * width_);
     for (std::size_t n = 0; n < row.terms.size(); ++n) {
@@ -167,7 +193,7 @@ class Change {
       double* const to = &of_bin_[bin * width_];
       double* const to_head = bins.heads > 1 ? &of_head_[row.head[n] * width_] : nullptr;
       for (Index d = 0; d < width_; ++d) {
-        const Index at = d * pass.vector_step();
+        const Index at = (gradient.columns().first + d) * pass.vector_step();
         const double change = weight * term.vector[at] - row.weight[n] * row.terms[n].vector[at];
         to[d] += change;
         if (to_head) to_head[d] += change;
@@ -279,6 +305,20 @@ std::vector<Region> regions(const Bins& bins, std::span<const Row> rows, const s
       }
     }
   }
+  // A ring of buffers is counted from where a loop begins, at a row's own tile or at one of a larger tile.
+  for (const Index size : {64, 128, 32, 16}) {
+    if (size % bins.width != 0 || size >= bins.places) continue;
+    for (const Index larger : {size, 2 * size}) {
+      for (const auto& [name, count] : {std::pair{"second", Index{1}}, {"third", 2}, {"fourth", 3}}) {
+        add(std::string(", in the ") + name + " tile of " + std::to_string(size) + " " + terms +
+                " that takes part" +
+                (larger == size ? "" : ", from a multiple of " + std::to_string(larger) + " on"),
+            [=, width = bins.width, n = count](const Row& row, Index b) {
+              return b * width / size == row.first_seen / larger * larger / size + n;
+            });
+      }
+    }
+  }
   return all;
 }
 
@@ -292,8 +332,7 @@ struct Explanation {
 Explanation best_region(const Gradient& gradient, const GradientFault& fault, std::span<const Region> regions,
                         std::span<const Index> rows) {
   std::vector<Change> changes;
-  for (const Index n : rows)
-    changes.emplace_back(gradient.pass(), gradient.bins(), gradient.rows()[n], fault);
+  for (const Index n : rows) changes.emplace_back(gradient, gradient.rows()[n], fault);
   Explanation best;
   if (std::ranges::none_of(changes, &Change::changes_anything)) return best;
   const auto consider = [&](const std::string& where, auto explained) {
@@ -340,7 +379,12 @@ std::vector<DiagnosisEntry> misread_gradient(const AttentionCase& attention,
     }
   }
   if (!best || best->share < least_explained) return {};
-  return {{"backward: " + faults[best->fault].name + best->where, std::min(best->share, 0.95),
+  const auto [column, columns] = gradient.columns();
+  const std::string in_columns =
+      columns == gradient.pass().width()
+          ? ""
+          : ", in columns " + range(column, column + columns - 1) + " of " + e.output;
+  return {{"backward: " + faults[best->fault].name + best->where + in_columns, std::min(best->share, 0.95),
            "explains " + percent(best->share) + " of the squared errors of " + std::to_string(count) +
                " rows of " + e.output + " among " + (e.output == "dq" ? "rows " : "keys ") +
                gradient.where()}};

@@ -72,6 +72,9 @@ class AttentionProblem : public Problem {
   /// lse from other statistics of its row.
   std::vector<Decoy> sampled_lse(const std::string& name,
                                  const std::function<double(double m, double l)>& lse) const;
+  /// m and l from other statistics of their row; lse stays.
+  std::vector<Decoy> sampled_statistics(
+      const std::string& name, const std::function<ref::SoftmaxStats(const ref::SoftmaxStats&)>& of) const;
   std::vector<Decoy> sampled_means_of_v() const;
   /// What the backward pass alone gets wrong; none without gradients.
   std::vector<Decoy> gradient_alternatives(std::span<const Expected> expected) const;

@@ -116,6 +116,13 @@ std::vector<Decoy> rearranged_outputs(const AttentionCase& attention, std::span<
               return x;
             });
       }
+      for (const Index tile : {16, 32, 64, 128}) {
+        if (first.queries <= tile) break;
+        add(" of row tiles in reverse order, of " + std::to_string(tile) + " rows", [tile](Place x, Place n) {
+          x.i = ((n.i - 1) / tile - x.i / tile) * tile + x.i % tile;
+          return x;
+        });
+      }
       continue;
     }
     exchange(std::string(" with its ") + (has_keys ? "keys" : "rows") + " exchanged in pairs",

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <numbers>
 #include <optional>
 #include <set>
@@ -27,11 +28,15 @@ enum class Weight {
   of_next,
   without_maximum,    // l
   maximum_in_base_2,  // l 2^m
-  maximum_of_next     // l e^m with the m of the next worker
+  maximum_of_next,    // l e^m with the m of the next worker
+  of_maximum          // e^m
 };
 
 /// What a kernel writes as the lse of all.
-enum class MergedLse { merged, right, largest, of_largest_maximum };
+enum class MergedLse { merged, right, largest, of_largest_maximum, of_first_maximum };
+
+/// What of the workers but the first is not rescaled to the maximum of all.
+enum class Unscaled { nothing, o, sum };
 
 /// What happens to the o and the lse of a worker before they are merged; nothing where no function is given.
 struct Merge {
@@ -39,7 +44,16 @@ struct Merge {
   Round o, lse;
   Weight weight = Weight::natural;
   MergedLse lse_of_all = MergedLse::merged;
+  Index overlap = 0;  // by so many keys the workers but the last end too late
+  Unscaled unscaled = Unscaled::nothing;
+  bool leaves_last_out = false;  // of the sum of weights
 };
+/// What changes the row sum alone is nearly as well explained by any that changes it as much.
+double least_share(const Merge& merge) {
+  return merge.leaves_last_out || merge.unscaled != Unscaled::nothing || merge.overlap != 0 ? 0.95
+                                                                                            : least_explained;
+}
+constexpr Index overlaps[] = {0, 1, -1};
 
 struct Part {
   std::vector<double> o;
@@ -47,15 +61,15 @@ struct Part {
 };
 
 /// How keys are split: whole tiles, as evenly spread as may be; as many for each worker but the last; or so
-/// many keys a worker, whatever their number.
+/// many keys a worker, whatever their number. Or two workers take tiles in turn.
 struct Split {
-  enum class Way { spread, packed, of_size } way;
+  enum class Way { spread, packed, of_size, in_turn } way;
   Index tile, workers;
 
   /// The first key of each worker, then the number of keys.
   std::vector<Index> boundaries(Index keys) const {
     std::vector<Index> all;
-    if (way == Way::of_size) {
+    if (way == Way::of_size || way == Way::in_turn) {
       for (Index first = 0; first < keys; first += tile) all.push_back(first);
       all.push_back(keys);
       return all;
@@ -84,30 +98,38 @@ std::vector<Split> splits(Index keys) {
   constexpr Index most_sizes = 64;
   const Index step = std::max<Index>(1, keys / (8 * most_sizes)) * 8;
   for (Index size = step; size < keys; size += step) add({Split::Way::of_size, size, 0});
+  for (const Index tile : {16, 32, 64, 128})
+    if (2 * tile < keys) all.push_back({Split::Way::in_turn, tile, 2});
   return all;
 }
 
-std::vector<Part> parts_of(const AttentionRow& row, const std::vector<Index>& boundaries) {
-  std::vector<Part> parts;
-  Index c = 0;
-  for (std::size_t n = 0; n + 1 < boundaries.size(); ++n) {
-    Part part{std::vector<double>(row.in->v_width()), -infinity, -infinity};
-    double weight = 0;
-    for (; c < row.count() && row.key[c] < boundaries[n + 1]; ++c) {
-      weight += row.p[c];
+std::vector<Part> parts_of(const AttentionRow& row, const Split& split, Index overlap) {
+  const std::vector<Index> boundaries = split.boundaries(row.in->keys());
+  const std::size_t tiles = boundaries.size() - 1;
+  std::vector<Part> parts(split.way == Split::Way::in_turn ? 2 : tiles);
+  std::vector<double> weight(parts.size());
+  for (Part& part : parts) part = {std::vector<double>(row.in->v_width()), -infinity, -infinity};
+  for (std::size_t n = 0; n < tiles; ++n) {
+    Part& part = parts[n % parts.size()];
+    const Index last = boundaries[n + 1] + (n + 1 < tiles ? overlap : 0);
+    Index c = std::ranges::lower_bound(row.key, boundaries[n]) - row.key.begin();
+    for (; c < row.count() && row.key[c] < last; ++c) {
+      weight[n % parts.size()] += row.p[c];
       part.m = std::max(part.m, row.score[c]);
       for (Index e = 0; e < row.in->v_width(); ++e) part.o[e] += row.stored[c] * row.v(c, e);
     }
-    if (!(weight > 0)) continue;
-    for (double& x : part.o) x /= weight;
-    part.lse = row.lse + std::log(weight);
-    parts.push_back(std::move(part));
   }
+  for (std::size_t n = 0; n < parts.size(); ++n) {
+    for (double& x : parts[n].o) x /= weight[n];
+    parts[n].lse = row.lse + std::log(weight[n]);
+  }
+  std::erase_if(parts, [](const Part& part) { return !(part.lse > -infinity); });
   return parts;
 }
 
 /// o and lse of the row. A sink joins the row sum when all is merged.
 Part merged(const Merge& merge, const AttentionRow& row, std::span<const Part> parts) {
+  if (parts.empty()) return {row.o, row.lse, 0};
   using enum Weight;
   const bool is_of_base_2 = merge.weight == base_2;
   const auto power = [&](double x) { return is_of_base_2 ? std::exp2(x) : std::exp(x); };
@@ -125,6 +147,8 @@ Part merged(const Merge& merge, const AttentionRow& row, std::span<const Part> p
         return log_l + part.m * std::numbers::ln2;
       case maximum_of_next:
         return log_l + next.m;
+      case of_maximum:
+        return part.m;
       case natural_of_base_2:
         return part.lse * std::numbers::log2e;
       default:
@@ -132,14 +156,18 @@ Part merged(const Merge& merge, const AttentionRow& row, std::span<const Part> p
     }
   };
   Part all{std::vector<double>(row.in->v_width()), row.lse, 0};
+  const double common = std::ranges::max(parts, {}, &Part::m).m;
   double highest = row.in->sink ? row.in->sink(row.h) : -infinity, total = 0;
   for (std::size_t n = 0; n < parts.size(); ++n) highest = std::max(highest, exponent(n));
   if (row.in->sink) total = power(row.in->sink(row.h) - highest);
   for (std::size_t n = 0; n < parts.size(); ++n) {
     const double weight = power(exponent(n) - highest);
-    total += weight;
+    const double unscaled = n == 0 ? weight : power(common + parts[n].lse - parts[n].m - highest);
+    if (!merge.leaves_last_out || n + 1 < parts.size())
+      total += merge.unscaled == Unscaled::sum ? unscaled : weight;
+    const double of_o = merge.unscaled == Unscaled::o ? unscaled : weight;
     for (std::size_t e = 0; e < all.o.size(); ++e)
-      all.o[e] += weight * (merge.o ? merge.o(parts[n].o[e]) : parts[n].o[e]);
+      all.o[e] += of_o * (merge.o ? merge.o(parts[n].o[e]) : parts[n].o[e]);
   }
   for (double& x : all.o) x /= total;
   const auto lse_of = [&](auto order) { return std::ranges::max_element(parts, {}, order)->lse; };
@@ -150,13 +178,16 @@ Part merged(const Merge& merge, const AttentionRow& row, std::span<const Part> p
   switch (merge.lse_of_all) {
     case MergedLse::merged:
       all.lse = highest + (is_of_base_2 ? std::log2(total) : std::log(total));
-      all.lse += (1 - of_m) * std::ranges::max(parts, {}, &Part::m).m;
+      all.lse += (1 - of_m) * common;
       break;
     case MergedLse::largest:
       all.lse = lse_of(&Part::lse);
       break;
     case MergedLse::of_largest_maximum:
       all.lse = lse_of(&Part::m);
+      break;
+    case MergedLse::of_first_maximum:
+      all.lse = row.lse + parts.front().m - common;
       break;
     case MergedLse::right:
       break;
@@ -177,12 +208,41 @@ std::vector<Merge> merges(DType softmax, DType of_parts) {
         {"with the lse of the next split", of_next, right},
         {"without e^(m - M): each relative to its own maximum", without_maximum, right},
         {"with 2^(m - M) of natural maxima m", maximum_in_base_2, right},
-        {"with the maximum of the next split", maximum_of_next, right}}) {
+        {"with the maximum of the next split", maximum_of_next, right},
+        {"with e^(m - M) alone, without their row sums", of_maximum, right}}) {
     all.push_back({results + how, {}, {}, weight, lse});
     // As wrong as the weights are, or right all the same.
-    if (weight == without_maximum || weight == maximum_in_base_2 || weight == maximum_of_next)
+    if (weight == without_maximum || weight == maximum_in_base_2 || weight == maximum_of_next ||
+        weight == of_maximum)
       all.push_back({results + how, {}, {}, weight, MergedLse::merged});
   }
+  for (const MergedLse lse : {right, MergedLse::merged})
+    all.push_back({results + "without the last one in the sum of weights",
+                   {},
+                   {},
+                   natural,
+                   lse,
+                   0,
+                   Unscaled::nothing,
+                   true});
+  all.push_back(
+      {"the first key of each split counted in the one before, too", {}, {}, natural, MergedLse::merged, 1});
+  all.push_back({"the last key of each split but the last missing", {}, {}, natural, MergedLse::merged, -1});
+  all.push_back({results + "with o of all but the first relative to its own maximum",
+                 {},
+                 {},
+                 natural,
+                 right,
+                 0,
+                 Unscaled::o});
+  all.push_back({results + "with row sums of all but the first relative to their own maxima",
+                 {},
+                 {},
+                 natural,
+                 MergedLse::merged,
+                 0,
+                 Unscaled::sum});
+  all.push_back({"lse with the maximum of the first split", {}, {}, natural, of_first_maximum});
   all.push_back({"lse is the largest lse of a split", {}, {}, natural, largest});
   all.push_back({"lse is that of the split with the largest score", {}, {}, natural, of_largest_maximum});
   for (const Grid& grid : narrow_grids) {
@@ -213,9 +273,10 @@ std::vector<DiagnosisEntry> wrong_merge(std::span<const AttentionRow> rows, cons
   for (const Split& split : splits(keys)) {
     std::vector<Fit> of_o(faults.size()), of_lse(faults.size());
     for (const AttentionRow& row : rows) {
-      const std::vector<Part> parts = parts_of(row, split.boundaries(row.in->keys()));
+      std::map<Index, std::vector<Part>> parts;
+      for (const Index overlap : overlaps) parts[overlap] = parts_of(row, split, overlap);
       for (std::size_t n = 0; n < faults.size(); ++n) {
-        const Part answer = merged(faults[n], row, parts);
+        const Part answer = merged(faults[n], row, parts[faults[n].overlap]);
         for (std::size_t e = 0; e < row.got.size(); ++e)
           of_o[n].add(row.got[e], row.o[e], answer.o[e], row.sigma[e], row.replayed_in);
         if (row.has_lse) of_lse[n].add(row.got_lse, row.lse, answer.lse, row.lse_sigma);
@@ -230,9 +291,12 @@ std::vector<DiagnosisEntry> wrong_merge(std::span<const AttentionRow> rows, cons
     for (std::size_t n = 0; n < faults.size(); ++n) {
       if (leaves(of_o[n], elements) || leaves(of_lse[n], static_cast<double>(rows.size()))) continue;
       const double explained = (of_o[n] + of_lse[n]).explained();
+      if (explained < least_share(faults[n])) continue;
       if (best && explained <= best->confidence + least_gain) continue;
       best = {faults[n].fault, explained,
-              "a kernel that does so, with the first split at key " +
+              "a kernel that does so, with " +
+                  std::string(split.way == Split::Way::in_turn ? "tiles in turn of "
+                                                               : "the first split at key ") +
                   std::to_string(split.boundaries(keys)[1]) + ", would make " + percent(explained) +
                   " of the errors beyond what the contract explains"};
     }
