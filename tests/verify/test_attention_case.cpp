@@ -6,7 +6,6 @@
 #include <numbers>
 #include <numeric>
 
-#include "core/invalid_case.hpp"
 #include "tests/catch.hpp"
 #include "tests/emulate/honest_attention.hpp"
 #include "tests/emulate/judged.hpp"
