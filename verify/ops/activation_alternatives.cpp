@@ -191,6 +191,10 @@ std::vector<Decoy> ActivationProblem::alternatives(std::span<const Expected> exp
       };
     add_gate(misstep, false);
   }
+  if (has_exp) {  // or three
+    for (const auto& misstep : narrow_throughout<ActivationStage>(compute_, "every operation, and exp,"))
+      add_gate(misstep, false);
+  }
   if (has_exp) {
     const std::vector<std::pair<std::string_view, std::vector<ActivationStage>>> by_tanh = {
         {"tanh, of which the sigmoid is made,", {function}}};

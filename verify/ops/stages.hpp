@@ -43,10 +43,10 @@ std::vector<Misstep<Stage>> narrow_missteps(
 
 /// A kernel with every operation in a narrow format, as its contract could have said.
 template <class Stage>
-std::vector<Misstep<Stage>> narrow_throughout(DType compute) {
+std::vector<Misstep<Stage>> narrow_throughout(DType compute, const std::string& what = "every operation") {
   std::vector<Misstep<Stage>> all;
   for (const DType narrow : narrow_formats(compute)) {
-    all.push_back({"every operation" + in_format(narrow) + ": contract key compute_dtype",
+    all.push_back({what + in_format(narrow) + ": contract key compute_dtype",
                    [narrow](Stage, double x) { return round_to(x, narrow); }});
   }
   return all;
