@@ -109,6 +109,20 @@ Fits fits_of(std::span<const AttentionRow> rows, const WrongSum& wrong) {
   return fits;
 }
 
+/// Nearly all rows, and not one whose error outweighs the others by chance: a sum is one number.
+bool explains_each(std::span<const AttentionRow> rows, const WrongSum& wrong) {
+  constexpr double least_share_of_rows = 0.9;
+  constexpr int least_rows = 4;
+  int told = 0, explained = 0;
+  for (const AttentionRow& row : rows) {
+    const Fits fits = fits_of({&row, 1}, wrong);
+    const Fit both = fits.o + fits.lse;
+    told += both.tells();
+    explained += both.tells() && both.explained() >= least_explained;
+  }
+  return explained >= least_rows && explained >= least_share_of_rows * told;
+}
+
 }  // namespace
 
 std::vector<DiagnosisEntry> wrong_row_sums(std::span<const AttentionRow> rows) {
@@ -125,7 +139,7 @@ std::vector<DiagnosisEntry> wrong_row_sums(std::span<const AttentionRow> rows) {
   std::size_t best = 0;
   for (std::size_t n = 1; n < all.size(); ++n)
     if (share[n] > share[best] + least_gain) best = n;
-  if (share[best] < least_explained) return {};
+  if (share[best] < least_explained || !explains_each(few, all[best])) return {};
   std::vector<DiagnosisEntry> found = fitted_fault(fits_of(rows, all[best]), all[best].fault);
   for (DiagnosisEntry& x : found) x.confidence /= preference_for_constants;  // no number was fitted
   return found;
