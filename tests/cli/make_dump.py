@@ -16,7 +16,7 @@ import attest_dump  # noqa: E402
 
 # Significand bits p, smallest normal exponent and bias of the types that numpy lacks.
 FORMATS = {"bfloat16": (8, -126, 127), "float8_e4m3fn": (4, -6, 7), "float8_e5m2": (3, -14, 15)}
-TIMEOUT = 300  # seconds, so that an endless loop in the program fails a test instead of stopping all
+TIMEOUT = 1500  # seconds: diagnoses with sanitizers take minutes; an endless loop fails a test, not all
 
 
 def rounded(x, dtype):
