@@ -49,6 +49,16 @@ inline std::vector<NamedKernel> honest_kernels(DType element) {
   return kernels;
 }
 
+/// One of 64 columns without options.
+inline Setup plain_setup(DType element, Index queries, Index keys, Index q_heads, Index kv_heads) {
+  Setup setup;
+  setup.element = element;
+  setup.queries = queries, setup.keys = keys;
+  setup.width = setup.v_width = 64;
+  setup.q_heads = q_heads, setup.kv_heads = kv_heads;
+  return setup;
+}
+
 /// Setups that have every feature at least once, small.
 inline std::vector<Setup> setups_with_features(DType element) {
   std::vector<Setup> setups;

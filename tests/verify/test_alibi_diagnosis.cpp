@@ -11,15 +11,10 @@ namespace {
 using namespace attest;
 using namespace attest::emulate;
 
-constexpr Index rows = 32, keys = 100, heads = 2, width = 64;
+constexpr Index rows = 32, keys = 100, heads = 2;
 
 Setup declared(DType element) {
-  Setup setup;
-  setup.element = element;
-  setup.queries = rows, setup.keys = keys;
-  setup.width = setup.v_width = width;
-  setup.q_heads = setup.kv_heads = heads;
-  return setup;
+  return plain_setup(element, rows, keys, heads, heads);
 }
 
 /// A kernel with these distances while the dump declares those from the bottom right diagonal.

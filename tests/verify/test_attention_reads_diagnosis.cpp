@@ -15,12 +15,7 @@ using namespace attest::emulate;
 constexpr Index rows = 32, keys = 100, heads = 4, width = 64;
 
 Setup declared(DType element) {
-  Setup setup;
-  setup.element = element;
-  setup.queries = rows, setup.keys = keys;
-  setup.width = setup.v_width = width;
-  setup.q_heads = heads, setup.kv_heads = 2;
-  return setup;
+  return plain_setup(element, rows, keys, heads, 2);
 }
 
 /// What a kernel makes of inputs that are read as `misread` has them.

@@ -59,8 +59,7 @@ TEST_CASE("inverse frequencies by repeated multiplication have a name") {
 
 TEST_CASE("positions that are divided without remainder have a name") {
   for (const DType element : elements) {
-    RopeSetup setup;
-    setup.element = element;
+    RopeSetup setup{.element = element};
     setup.frequencies = {10000, RopeScaling::linear, 4};
     INFO(setup.text());
     const std::vector<double> own = frequencies_of(setup);
@@ -78,9 +77,7 @@ TEST_CASE("positions that are divided without remainder have a name") {
 
 TEST_CASE("interpolated frequencies with the weights exchanged have a name") {
   for (const DType element : elements) {
-    RopeSetup setup;
-    setup.element = element;
-    setup.rows = 150;
+    RopeSetup setup{.element = element, .rows = 150};
     setup.frequencies = {.theta = 10000,
                          .scaling = RopeScaling::llama3,
                          .factor = 8,
@@ -102,12 +99,7 @@ TEST_CASE("interpolated frequencies with the weights exchanged have a name") {
 TEST_CASE("rows at other positions are named with their place") {
   for (const DType element : elements) {
     for (const RopeAngles angles : {RopeAngles::theta, RopeAngles::half_table}) {
-      RopeSetup setup;
-      setup.element = element;
-      setup.angles = angles;
-      setup.batch = 2, setup.heads = 1;
-      setup.rows = 100;
-      setup.width = 80;
+      RopeSetup setup{.angles = angles, .element = element, .batch = 2, .heads = 1, .rows = 100, .width = 80};
       INFO(setup.text() << (angles == RopeAngles::theta ? ", angles" : ", a table"));
       const std::vector<double> own = frequencies_of(setup);
       const Case right = rope_dump(setup, {});
@@ -137,8 +129,7 @@ TEST_CASE("rows at other positions are named with their place") {
 
 TEST_CASE("positions of 64 bits that are read as if they had 32 have a name") {
   for (const DType element : elements) {
-    RopeSetup setup;
-    setup.element = element;
+    RopeSetup setup{.element = element};
     INFO(setup.text());
     const std::vector<double> own = frequencies_of(setup);
     CHECK(cause_of_angles(
@@ -150,9 +141,7 @@ TEST_CASE("positions of 64 bits that are read as if they had 32 have a name") {
 
 TEST_CASE("first rows of packed sequences that count as the last of those before have a name") {
   for (const DType element : elements) {
-    RopeSetup setup;
-    setup.element = element;
-    setup.heads = 1;
+    RopeSetup setup{.element = element, .heads = 1};
     INFO(setup.text());
     const std::vector<double> own = frequencies_of(setup);
     const std::vector<double> starts = {0, 10, 30, 64};
@@ -182,11 +171,7 @@ TEST_CASE("first rows of packed sequences that count as the last of those before
 TEST_CASE("cosines and sines of other pairs are named") {
   for (const DType element : elements) {
     for (const RopeStyle style : {RopeStyle::half, RopeStyle::interleaved}) {
-      RopeSetup setup;
-      setup.element = element;
-      setup.style = style;
-      setup.angles = RopeAngles::half_table;
-      setup.heads = 1;
+      RopeSetup setup{.style = style, .angles = RopeAngles::half_table, .element = element, .heads = 1};
       INFO(setup.text());
       const Case right = rope_dump(setup, {});
       const auto cause = [&](auto of_cos, auto of_sin) {
@@ -208,9 +193,7 @@ TEST_CASE("cosines and sines of other pairs are named") {
 
 TEST_CASE("columns that do not turn and are not copied, or make pairs, are named") {
   for (const DType element : elements) {
-    RopeSetup setup;
-    setup.element = element;
-    setup.width = 100;
+    RopeSetup setup{.element = element, .width = 100};
     INFO(setup.text());
     const Case right = rope_dump(setup, {});
     Case c = right;
@@ -238,9 +221,7 @@ TEST_CASE("columns that do not turn and are not copied, or make pairs, are named
 
 TEST_CASE("rows and heads that hold those of others are named") {
   for (const DType element : elements) {
-    RopeSetup setup;
-    setup.element = element;
-    setup.heads = 4, setup.rows = 40;
+    const RopeSetup setup{.element = element, .heads = 4, .rows = 40};
     INFO(setup.text());
     const Case right = rope_dump(setup, {});
     // y of vector n is that of vector of(n) of what is turned, in rows from 8 on.
@@ -264,9 +245,7 @@ TEST_CASE("rows and heads that hold those of others are named") {
 
 TEST_CASE("positions of another order of rows and heads are named") {
   for (const DType element : elements) {
-    RopeSetup setup;
-    setup.element = element;
-    setup.heads = 1, setup.rows = 80;
+    const RopeSetup setup{.element = element, .heads = 1, .rows = 80};
     INFO(setup.text());
     const std::vector<double> own = frequencies_of(setup);
     Case c = turned(setup, rope_dump(setup, {}), [&](Index row, Index k) {
@@ -281,9 +260,7 @@ TEST_CASE("positions of another order of rows and heads are named") {
 
 TEST_CASE("inverse frequencies with another factor are named by it, others by their values") {
   for (const DType element : elements) {
-    RopeSetup setup;
-    setup.element = element;
-    setup.heads = 1, setup.rows = 150;
+    const RopeSetup setup{.element = element, .heads = 1, .rows = 150};
     INFO(setup.text());
     const std::vector<double> own = frequencies_of(setup);
     const auto cause = [&](auto factor) {

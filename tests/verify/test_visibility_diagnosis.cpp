@@ -16,12 +16,7 @@ using namespace attest::emulate;
 constexpr Index rows = 48, keys = 150, heads = 4, width = 64;
 
 Setup declared(DType element) {
-  Setup setup;
-  setup.element = element;
-  setup.queries = rows, setup.keys = keys;
-  setup.width = setup.v_width = width;
-  setup.q_heads = heads, setup.kv_heads = 2;
-  return setup;
+  return plain_setup(element, rows, keys, heads, 2);
 }
 
 /// A kernel whose rows see the keys that sees(i, j) says, while the dump has no mask.
