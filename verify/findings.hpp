@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "verify/case.hpp"
-#include "verify/picture.hpp"
+#include "verify/report/picture.hpp"
 #include "verify/spread_by_region.hpp"
 #include "verify/statistics.hpp"
 

@@ -11,9 +11,9 @@
 #include "verify/diagnose.hpp"
 #include "verify/digest.hpp"
 #include "verify/judge.hpp"
-#include "verify/picture_maker.hpp"
 #include "verify/region.hpp"
 #include "verify/region_statistics.hpp"
+#include "verify/report/picture_maker.hpp"
 
 namespace attest {
 namespace {

@@ -9,7 +9,7 @@
 #include "tests/tiled/attention_rounding.hpp"
 #include "tests/tiled/backward_rounding.hpp"
 #include "verify/op.hpp"
-#include "verify/ops/attention_case.hpp"
+#include "verify/ops/attention/case.hpp"
 
 using namespace attest;
 using test::ForwardTensors;

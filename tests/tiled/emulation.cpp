@@ -11,7 +11,7 @@
 
 #include "tiled/emulated.hpp"
 #include "verify/dump.hpp"
-#include "verify/ops/attention_case.hpp"
+#include "verify/ops/attention/case.hpp"
 
 namespace {
 

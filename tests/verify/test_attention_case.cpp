@@ -1,5 +1,5 @@
 // Reading attention cases: layouts, lengths, broadcasting, and the messages about what does not fit.
-#include "verify/ops/attention_case.hpp"
+#include "verify/ops/attention/case.hpp"
 
 #include <cmath>
 #include <limits>

@@ -7,7 +7,7 @@
 #include "tests/emulate/by_rows.hpp"
 #include "tests/emulate/honest_attention.hpp"
 #include "tests/faults/fault.hpp"
-#include "verify/ops/attention_case.hpp"
+#include "verify/ops/attention/case.hpp"
 
 namespace {
 

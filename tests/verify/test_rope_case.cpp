@@ -8,7 +8,7 @@
 #include "tests/catch.hpp"
 #include "tests/support/random.hpp"
 #include "verify/op.hpp"
-#include "verify/ops/rope_case.hpp"
+#include "verify/ops/rope/case.hpp"
 #include "verify/verify_case.hpp"
 
 namespace {

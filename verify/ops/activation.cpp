@@ -8,7 +8,7 @@
 #include "verify/extents.hpp"
 #include "verify/inputs/make_inputs.hpp"
 #include "verify/keys.hpp"
-#include "verify/ops/activation_problem.hpp"
+#include "verify/ops/activation/problem.hpp"
 #include "verify/ops/ops.hpp"
 #include "verify/ops/sample.hpp"
 #include "verify/recheck.hpp"

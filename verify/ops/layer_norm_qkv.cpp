@@ -10,7 +10,7 @@
 #include "verify/contract_keys.hpp"
 #include "verify/extents.hpp"
 #include "verify/inputs/make_inputs.hpp"
-#include "verify/ops/layer_norm_qkv_problem.hpp"
+#include "verify/ops/layer_norm_qkv/problem.hpp"
 #include "verify/ops/ops.hpp"
 #include "verify/recheck.hpp"
 #include "verify/text.hpp"

@@ -7,7 +7,7 @@
 
 #include "verify/bounds/attention_forward.hpp"
 #include "verify/inputs/make_inputs.hpp"
-#include "verify/ops/multihead_attention_problem.hpp"
+#include "verify/ops/multihead_attention/problem.hpp"
 #include "verify/ops/ops.hpp"
 
 namespace attest {

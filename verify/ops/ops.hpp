@@ -1,4 +1,5 @@
-// The records that verify/ops.cpp lists: one function per file of this folder.
+// The records that verify/ops.cpp lists: one function per file of this folder. Folders hold what a record is
+// made of.
 #pragma once
 
 #include "verify/op.hpp"

@@ -1,6 +1,6 @@
 // The record of `rms_norm`.
 #include "verify/inputs/make_inputs.hpp"
-#include "verify/ops/norm_problem.hpp"
+#include "verify/ops/norm/problem.hpp"
 #include "verify/ops/ops.hpp"
 
 namespace attest {

@@ -8,7 +8,7 @@
 #include "verify/contract_keys.hpp"
 #include "verify/inputs/make_inputs.hpp"
 #include "verify/ops/ops.hpp"
-#include "verify/ops/rope_problem.hpp"
+#include "verify/ops/rope/problem.hpp"
 #include "verify/ops/sample.hpp"
 #include "verify/text.hpp"
 

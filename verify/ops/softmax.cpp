@@ -10,7 +10,7 @@
 #include "verify/inputs/make_inputs.hpp"
 #include "verify/keys.hpp"
 #include "verify/ops/ops.hpp"
-#include "verify/ops/softmax_problem.hpp"
+#include "verify/ops/softmax/problem.hpp"
 #include "verify/text.hpp"
 
 namespace attest {

@@ -1,0 +1,207 @@
+// Explanations of a failed attention case, the likeliest first.
+#include "verify/ops/attention/explanations.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <iterator>
+
+#include "verify/compare.hpp"
+#include "verify/ops/attention/device.hpp"
+#include "verify/statistics.hpp"
+
+namespace attest {
+namespace {
+
+constexpr double least_confidence = 0.5;
+
+/// An answer nearer to the exact one than the noise of both cannot be told from it.
+constexpr double least_distance = 36;
+
+/// Faulty devices are simulated, and their errors compared with those of the dump one by one.
+std::vector<DiagnosisEntry> simulated_faults(std::span<const AttentionRow> rows, const Contract& contract,
+                                             DType element) {
+  std::vector<AttentionDevice> devices = narrow_devices(contract, element);
+  std::ranges::move(wrong_softmax_devices(rows), std::back_inserter(devices));
+  return likeliest(devices, [&](const AttentionDevice& device) {
+    const Fits both = fits(device, rows);
+    const double share = both.o.denies() || both.lse.denies() ? 0 : (both.o + both.lse).explained();
+    if (!device.is_fitted) return share;
+    return share < least_explained_if_fitted ? 0 : preference_for_constants * share;
+  });
+}
+
+constexpr DType coarsest = DType::float8_e5m2;
+
+/// More than scores, q, k or a row sum in the coarsest format there is, whose errors are independent.
+bool errs_grossly_in_lse(const AttentionRow& row) {
+  double of_scores = 0, of_operands = 0;
+  for (Index c = 0; c < row.count(); ++c) of_scores += std::pow(row.p[c] * row.score[c], 2);
+  for (Index d = 0; d < row.in->qk_width(); ++d) {
+    double key = 0;
+    for (Index c = 0; c < row.count(); ++c) key += row.p[c] * row.k(c, d);
+    of_operands += std::pow(row.spec->scale * row.q(d) * key, 2);
+  }
+  const double most = 1 + 4 * (std::sqrt(of_scores) + std::sqrt(of_operands));
+  return row.has_lse && std::abs(row.got_lse - row.lse) > unit_roundoff(coarsest) * most;
+}
+
+/// More than P and V in that format, whose errors are independent.
+bool errs_grossly_in_o(const AttentionRow& row) {
+  double errors = 0, squares = 0;
+  for (std::size_t e = 0; e < row.o.size(); ++e) {
+    errors += (row.got[e] - row.o[e]) * (row.got[e] - row.o[e]);
+    for (Index c = 0; c < row.count(); ++c) {
+      const double term = row.p[c] * row.v(c, static_cast<Index>(e));
+      squares += term * term;
+    }
+  }
+  const double u = unit_roundoff(coarsest);
+  return errors > 2 * u * u * squares;
+}
+
+template <class F>
+bool are_most(std::span<const AttentionRow> rows, const F& f) {
+  return 2 * std::ranges::count_if(rows, f) > std::ssize(rows);
+}
+
+}  // namespace
+
+std::vector<DiagnosisEntry> fitted_fault(const Fits& fits, const std::string& cause) {
+  for (const Fit& x : {fits.o, fits.lse}) {
+    if (x.tells() && x.explained() < least_explained_if_fitted) return {};
+  }
+  const double share = (fits.o + fits.lse).explained();
+  if (share < least_explained_if_fitted) return {};
+  return {{cause, preference_for_constants * share,
+           "it would make " + percent(share) + " of the errors beyond what the contract explains"}};
+}
+
+bool has_failed(const Expected& e) {
+  for (Index at = 0; at < e.dumped->size(); ++at) {
+    if (!within_bound(e, at, e.dumped->values[at])) return true;
+  }
+  return std::ranges::any_of(statistics(e), [](const Statistic& s) { return s.exceeds(); });
+}
+
+void Fit::add(double got, double want, double answer, double sigma, std::optional<DType> replayed_in) {
+  if (!(sigma > 0)) return;
+  if (replayed_in) {
+    want = round_to(want, *replayed_in);
+    answer = round_to(answer, *replayed_in);
+  } else {
+    ++elements;  // of which a right answer leaves some error
+  }
+  const auto square = [](double x) { return x * x; };
+  exact += square((got - want) / sigma);
+  other += square((got - answer) / sigma);
+  distance += square((answer - want) / sigma);
+}
+
+Fit Fit::operator+(const Fit& x) const {
+  return {exact + x.exact, other + x.other, distance + x.distance, elements + x.elements};
+}
+
+bool Fit::tells() const {
+  return distance > least_distance;
+}
+
+double Fit::explained() const {
+  if (!tells() || !std::isfinite(other)) return 0;
+  return std::clamp((exact - other) / std::max(exact - elements, exact / 2), 0.0, 1.0);
+}
+
+bool Fit::denies() const {
+  constexpr double least_share = 0.2;
+  return tells() && distance > least_share * elements && explained() < least_confidence;
+}
+
+double Fit::slope() const {
+  return tells() ? (exact - other + distance) / (2 * distance) : 0;
+}
+
+std::vector<DiagnosisEntry> unknown_noise(std::span<const AttentionRow> rows, bool o_fails, bool lse_fails) {
+  Fit row_sum;  // o divided by a row sum that is off as lse is
+  for (const AttentionRow& row : rows) {
+    if (!row.has_lse || !(row.lse_sigma > 0)) continue;
+    const double factor = std::exp(row.lse - row.got_lse);
+    for (std::size_t e = 0; e < row.o.size(); ++e) {
+      row_sum.add(row.got[e], row.o[e], row.o[e] * factor, row.sigma[e]);
+    }
+  }
+  if (std::abs(row_sum.slope() - 1) < 0.3) {
+    return {{"the row sum", confidence_of_a_place, "each row of o and its lse are off by the same factor"}};
+  }
+  if (lse_fails) {
+    if (are_most(rows, errs_grossly_in_lse)) {
+      return {{"other scores or other keys than declared: no precision errs so much", confidence_of_a_place,
+               "lse errs, and no known pattern fits: does the kernel have a mask or a bias that the dump "
+               "lacks?"}};
+    }
+    return {{"exponentials, scores or row sums less precise than the contract has them",
+             confidence_of_a_place, "lse errs, and no known pattern fits"}};
+  }
+  if (!o_fails) return {};
+  const bool has_lse = std::ranges::any_of(rows, &AttentionRow::has_lse);
+  const std::string evidence =
+      std::string(has_lse ? "lse is right, and " : "") + "no known pattern fits the errors of o";
+  if (are_most(rows, errs_grossly_in_o)) {
+    return {{"other weights or other values than declared: no precision errs so much", confidence_of_a_place,
+             evidence}};
+  }
+  if (!has_lse) return {};
+  return {{"P.V accumulated, or P stored, less precisely than the contract has it", confidence_of_a_place,
+           evidence}};
+}
+
+std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
+                                              std::span<const SavedForBackward> saved,
+                                              const std::optional<WeightStore>& store,
+                                              const Contract& contract, DType element,
+                                              std::span<const Expected> expected) {
+  std::vector<DiagnosisEntry> all;
+  const auto add = [&](const std::vector<DiagnosisEntry>& entries) {
+    all.insert(all.end(), entries.begin(), entries.end());
+  };
+  const auto fails = [&](std::string_view output) {
+    const auto e = std::ranges::find(expected, output, &Expected::output);
+    return e != expected.end() && has_failed(*e);
+  };
+  const bool o_fails = fails("o"), lse_fails = fails("lse");
+  for (const Expected& e : expected) {
+    const bool has_rows = e.output == "o" || e.output == "dq" || e.output == "dk" || e.output == "dv";
+    if (has_rows && has_wrong_elements(e)) add(misplaced_rows(attention, e));
+  }
+  std::vector<AttentionRow> rows;
+  if (o_fails || lse_fails) {
+    rows = sampled_rows(attention, expected, store, WhichRows::wrong);
+    add(wrong_keys(rows));
+    add(wrong_visibility(attention, rows));
+    add(wrong_row_sums(rows));
+    add(wrong_row_reads(attention, rows));
+    add(wrong_key_reads(attention, rows));
+    // A fault that is everywhere may push few rows, and those by chance, beyond their bounds.
+    constexpr std::size_t few = 8;
+    if (rows.size() < few) rows = sampled_rows(attention, expected, store, WhichRows::all);
+    add(wrong_scale(rows));
+    if (!o_fails) add(wrong_lse(rows));
+    add(wrong_reach(rows));
+    add(undeclared_options(rows));
+    add(wrong_alibi(attention, rows));
+    add(wrong_pages(rows));
+    add(stale_rows(rows));
+    add(simulated_faults(rows, contract, element));
+    add(wrong_merge(rows, contract));
+  } else if (!saved.empty()) {  // gradients of a wrong forward pass may be right
+    add(wrong_gradients(attention, saved, contract, expected));
+  }
+  std::erase_if(all, [](const DiagnosisEntry& x) { return x.confidence < least_confidence; });
+  if (all.empty()) {
+    all = o_fails || lse_fails ? unknown_noise(rows, o_fails, lse_fails)
+                               : unknown_noise_of_gradients(contract, expected);
+  }
+  std::ranges::stable_sort(all, std::greater{}, &DiagnosisEntry::confidence);
+  return all;
+}
+
+}  // namespace attest
