@@ -238,6 +238,18 @@ TEST_CASE("what the backward pass alone misreads is named first, and where", "[s
   }
 }
 
+TEST_CASE("faults that would make a row infinite explain nothing of it") {
+  for (const std::uint64_t seed : {1, 2, 3, 4}) {
+    Setup setup = plain_setup(DType::float32, 4, 4, 1, 1);
+    setup.width = setup.v_width = 4;
+    setup.seed = seed;
+    setup.spec.scale = 400;
+    Case c = dump_of(setup, honest_kernels(DType::float32)[2].kernel, true, {"o", "lse", "dq", "dk", "dv"});
+    for (double& x : c.out.at("dv").values) x *= 0.5;
+    CHECK(judged(c).verdict == Verdict::fail);
+  }
+}
+
 TEST_CASE("a backward pass in plain loops that misreads nothing passes") {
   const Setup setup = small();
   Case c = right_dump(setup);

@@ -176,7 +176,12 @@ std::string Gradient::where() const {
 class Change {
  public:
   Change(const Gradient& gradient, const Row& row, const GradientFault& fault)
-      : row_(row), count_(gradient.bins().count), width_(gradient.columns().count), of_bin_(count_ * width_) {
+      : row_(row),
+        count_(gradient.bins().count),
+        width_(gradient.columns().count),
+        of_bin_(count_ * width_),
+        products_(count_ * count_),
+        with_error_(count_) {
     const BackwardPass& pass = gradient.pass();
     const Bins& bins = gradient.bins();
     std::vector<bool> is_changed(bins.count);
@@ -187,7 +192,10 @@ class Change {
       const double weight = pass.weight(term);
       const bool is_same_vector = term.vector == row.terms[n].vector;
       if ((weight == row.weight[n] && is_same_vector) || (weight == 0 && row.weight[n] == 0)) continue;
-      if (!std::isfinite(weight)) return;
+      if (!std::isfinite(weight)) {  // the row would not be: the fault explains nothing of it
+        std::ranges::fill(of_head_, 0.0);
+        return;
+      }
       const Index bin = row.place[n] / bins.width;
       is_changed[bin] = true;
       double* const to = &of_bin_[bin * width_];
@@ -203,8 +211,6 @@ class Change {
       if (is_changed[b]) changed_.push_back(b);
     for (std::size_t x = 0; x < of_bin_.size(); ++x) of_bin_[x] /= row.sigma[x % width_];
     for (std::size_t x = 0; x < of_head_.size(); ++x) of_head_[x] /= row.sigma[x % width_];
-    products_.resize(count_ * count_);
-    with_error_.resize(count_);
     for (const Index b : changed_) {
       const double* const x = &of_bin_[b * width_];
       for (Index d = 0; d < width_; ++d) with_error_[b] += x[d] * row.error[d] / row.sigma[d];
