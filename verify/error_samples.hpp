@@ -18,7 +18,8 @@ struct ErrorSample {
 };
 
 /// Those with a predicted spread that are finite and cannot overflow, of every `step`-th row (0: of so many
-/// as have 2^16 elements); `places` has where each is. Empty where fewer than half take part.
+/// as have 2^16 elements); `places` has where each is. A row that repeats another tells nothing new and is
+/// left out. Empty where fewer than half take part.
 std::vector<ErrorSample> error_samples(const Expected& expected, std::vector<ErrorPlace>& places,
                                        Index step = 0);
 

@@ -109,6 +109,16 @@ TEST_CASE("roundings that a row, a column or equal values share stay below the l
   }
 }
 
+TEST_CASE("rows that repeat another tell nothing new") {
+  const auto of_column = [](Index, Index j, Random&) { return 1 + static_cast<double>(j * 37 % 50) / 50; };
+  const auto common = [](Index, Index, Random&) { return 1.7; };  // of all elements: in no scatter
+  for (const Statistic& s : Stored(40, 50).judged(1, of_column, common, rounded)) CHECK(!s.exceeds());
+  const auto of_both = [&](Index i, Index j, Random& r) {
+    return of_column(i, j, r) + 0.01 * static_cast<double>(i);
+  };
+  CHECK(exceeds(Stored(40, 50).judged(1, of_both, common, rounded), "gain"));
+}
+
 TEST_CASE("a truncating store, a gain of 0.1 % and noise twice as large exceed a limit") {
   Stored stored(60, 60);
   for (std::uint64_t seed = 0; seed < 20; ++seed) {
