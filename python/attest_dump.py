@@ -103,6 +103,8 @@ class File:
         inputs and outputs map names to tensors, or to datasets of this file (such as group["in/q"] of another
         case), which are linked instead of copied. The rest maps keys to text, numbers or booleans.
         """
+        if name != "/" and "/" in name:
+            raise ValueError(f"{self.h5.filename}: a case is named {name!r}; accepted: names without '/', or '/' alone")
         group = self.h5.require_group(name)
         group.attrs["op"] = op
         for part, attributes in dict(spec=spec, contract=contract, about=about).items():

@@ -265,6 +265,10 @@ class DumpFormat(make_dump.ProgramTest):
         report = self.report(self.write(**case_of(a, about=about)))[1]
         self.assertEqual(report["cases"][0]["about"], {**about, "tuned": True})
 
+    def test_a_name_with_a_slash_is_refused(self):
+        with attest_dump.File(self.path()) as file, self.assertRaisesRegex(ValueError, "'a/b'.*accepted"):
+            file.case("a/b", **case_of(attention()))
+
     def test_either_byte_order_is_read_in_large_tensors_too(self):
         a = attention("float16", B=1, Hq=4, Hkv=4, Sq=600, Sk=600, D=32, E=32)
         little = case_of(a)
