@@ -7,16 +7,22 @@
 
 namespace attest {
 
+/// How float32 operands are multiplied by a tensor core that takes numbers of 11 bits.
+///   one: they are converted, to nearest or cut off.
+///   three: they are split into two such parts; the products of parts are added but for that of the small
+///   ones (CUTLASS's OpMultiplyAddFastF32, Triton's tf32x3).
+enum class Tf32 { none, one, three };
+
 /// How a device adds up products.
 ///   A plain accumulator rounds every addition to nearest, in any order.
 ///   A tensor core adds `block` products at a time: they and the running sum are aligned to the largest of
 ///   them, kept to `extra_bits` bits below its last place, and everything further down is cut off (Fasi,
 ///   Higham, Mikaitis and Pranesh, Numerical behavior of NVIDIA tensor cores, PeerJ CS 2021).
 struct Accumulator {
-  DType dtype;              // format of the running sum
-  int block;                // 0: plain accumulator
-  int extra_bits;           // of a tensor core
-  bool takes_tf32 = false;  // float32 operands are converted to tf32 first, to nearest or cut off
+  DType dtype;             // format of the running sum
+  int block;               // 0: plain accumulator
+  int extra_bits;          // of a tensor core
+  Tf32 tf32 = Tf32::none;  // what becomes of float32 operands on a tensor core
 };
 
 /// What the largest weight of a row is while it is an operand of the second product of the forward pass: its

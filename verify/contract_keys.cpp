@@ -11,9 +11,11 @@ namespace {
 constexpr std::string_view wide_fallback = "float32, or float64 for float64 inputs";
 
 std::string accumulator_text(const Accumulator& accumulator) {
-  return std::string(format_of(accumulator.dtype).name) + (accumulator.takes_tf32  ? " (of tf32)"
-                                                           : accumulator.block > 0 ? " (tensor core)"
-                                                                                   : "");
+  const char* unit = accumulator.tf32 == Tf32::one     ? " (of tf32)"
+                     : accumulator.tf32 == Tf32::three ? " (tf32 in three products)"
+                     : accumulator.block > 0           ? " (tensor core)"
+                                                       : "";
+  return std::string(format_of(accumulator.dtype).name) + unit;
 }
 
 MatrixUnit read_matrix_unit(KeyReader& keys) {
@@ -92,8 +94,9 @@ std::vector<SpecKey> shared_contract_keys() {
        "kernels that are not fused: q.k, scores, do.v and dS as they are stored between operations",
        "bfloat16"},
       {"matrix_unit", "none, hopper, ampere, volta, tf32", "ampere",
-       "how products of 16 and 8 bits are added up in float32; none: as elsewhere, every addition is "
-       "rounded; tf32: as ampere, and operands in float32, weights among them, are converted to tf32",
+       "how products are added up in float32; none: every addition is rounded; hopper, ampere: on tensor "
+       "cores, operands in float32 perhaps as three products of tf32; volta: those of 16 and 8 bits alone; "
+       "tf32: as ampere, and operands in float32, weights among them, are converted to tf32",
        "tf32"},
       {"row_sum", "computed, stored", "computed",
        "the weights that the row sum adds: before or after p_dtype", "stored"},
@@ -129,17 +132,21 @@ DType read_dtype(KeyReader& keys, const std::string& key, DType fallback) {
 
 Accumulator accumulator(DType sum, DType operands, MatrixUnit unit) {
   const int bits = format_of(operands).bits;
-  if (sum == DType::float32 && bits == 32 && unit == MatrixUnit::tf32) return {sum, 4, 0, true};
-  if (sum != DType::float32 || bits > 16 || unit == MatrixUnit::none) return {sum, 0, 0};
+  const Accumulator plain{sum, 0, 0};
+  if (sum != DType::float32 || bits > 32 || unit == MatrixUnit::none) return plain;
   // Hopper keeps 13 bits, 10 fewer than the 23 of float32; of others nothing better is known.
   if (bits == 8) return {sum, 32, -10};
+  const bool is_wide = bits == 32;
   switch (unit) {
     case MatrixUnit::volta:
-      return {sum, 4, 0};
+      return is_wide ? plain : Accumulator{sum, 4, 0};
     case MatrixUnit::hopper:
-      return {sum, 16, 2};
+      return is_wide ? Accumulator{sum, 8, 2, Tf32::three} : Accumulator{sum, 16, 2};
+    case MatrixUnit::tf32:
+      if (is_wide) return {sum, 4, 0, Tf32::one};
+      [[fallthrough]];
     default:
-      return {sum, 8, 1};
+      return is_wide ? Accumulator{sum, 4, 1, Tf32::three} : Accumulator{sum, 8, 1};
   }
 }
 

@@ -17,12 +17,12 @@ DType read_dtype(KeyReader& keys, const std::string& key, DType fallback);
 /// What sums and functions are computed in unless a contract says otherwise: float32, or float64 for float64.
 DType wide_type(DType operands);
 
-/// Matrix units of NVIDIA devices. docs/bounds.md, "Tensor cores". tf32: as ampere, and for operands in
-/// float32 too.
+/// Matrix units of NVIDIA devices. docs/bounds.md, "Tensor cores". ampere, hopper: operands in float32 as
+/// three products of tf32; tf32: as ampere, and these are converted.
 enum class MatrixUnit { volta, ampere, hopper, none, tf32 };
 
-/// Sums in that format of products of such operands: on a tensor core, if there is one, the sum is float32
-/// and they have 16 bits at most.
+/// Sums in that format of products of such operands: on a tensor core, if there is one and the sum is
+/// float32.
 Accumulator accumulator(DType sum, DType operands, MatrixUnit unit = MatrixUnit::ampere);
 
 /// The contract of a case: keys p_dtype, softmax_dtype, qk_accumulate and pv_accumulate (element type

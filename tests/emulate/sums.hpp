@@ -22,6 +22,7 @@ struct Adder {
   Kind kind = Kind::sequential;
   int block = 16, extra_bits = 2;
   DType dtype = DType::float64;  // the running sum is rounded to this after every block: for faults
+  bool splits = false;           // a tensor core that takes tf32: three products of parts make one of float32
 };
 
 /// c + sum of products as a tensor core forms it: c and all products lose what lies more than `extra_bits`
@@ -54,6 +55,12 @@ inline double to_tf32(double x, bool cuts_off = false) {
   return (cuts_off ? std::trunc(x / spacing) : std::nearbyint(x / spacing)) * spacing;
 }
 
+/// x is their sum but for the last place or two: CUTLASS's OpMultiplyAddFastF32 cuts both off.
+struct Tf32Parts {
+  explicit Tf32Parts(double x) : big(to_tf32(x, true)), small(to_tf32(x - big, true)) {}
+  double big, small;
+};
+
 /// start + sum over n < count of a(n) b(n).
 template <class Real, class A, class B>
 Real add_products(const Adder& adder, Real start, Index count, A a, B b) {
@@ -68,10 +75,19 @@ Real add_products(const Adder& adder, Real start, Index count, A a, B b) {
   for (Index first = 0; first < count; first += adder.block) {
     const Index last = std::min(first + adder.block, count);
     if (adder.kind == Adder::Kind::tensor_core) {
-      double products[64];
-      for (Index n = first; n < last; ++n) products[n - first] = static_cast<double>(a(n)) * b(n);
-      start = static_cast<Real>(tensor_core_sum(static_cast<float>(start), products,
-                                                static_cast<int>(last - first), adder.extra_bits));
+      const auto add = [&](auto product) {
+        double products[64];
+        for (Index n = first; n < last; ++n) products[n - first] = product(a(n), b(n));
+        start = static_cast<Real>(tensor_core_sum(static_cast<float>(start), products,
+                                                  static_cast<int>(last - first), adder.extra_bits));
+      };
+      if (adder.splits) {
+        add([](double x, double y) { return Tf32Parts(x).small * Tf32Parts(y).big; });
+        add([](double x, double y) { return Tf32Parts(x).big * Tf32Parts(y).small; });
+        add([](double x, double y) { return Tf32Parts(x).big * Tf32Parts(y).big; });
+      } else {
+        add([](double x, double y) { return x * y; });
+      }
     } else {
       Real sum = 0;
       for (Index n = first; n < last; ++n) sum = fma(a(n), b(n), sum);

@@ -112,6 +112,50 @@ TEST_CASE("a dump may say that operands are converted to tf32") {
   }
 }
 
+TEST_CASE("products of float32 may be three of tf32, unless every addition is to be rounded") {
+  for (const auto& [block, extra_bits] : {std::pair{4, 1}, {8, 2}}) {
+    for (const Distribution distribution : all_distributions) {
+      // What K loses is the same in all rows: docs/limits.md.
+      if (distribution == Distribution::cancelling) continue;
+      for (const Index keys : {70, 400}) {
+        Setup setup = plain_setup(DType::float32, 70, keys, 2, 2);
+        setup.distribution = distribution;
+        Kernel kernel = honest_kernels(DType::float32)[0].kernel;
+        kernel.qk = kernel.pv = {Adder::Kind::tensor_core, block, extra_bits, DType::float64, true};
+        Case c = dump_of(setup, kernel, true, {"o", "lse", "dq", "dk", "dv"});
+        c.contract["matrix_unit"] = std::string(block == 8 ? "hopper" : "ampere");
+        const CaseFindings findings = judged(c);
+        INFO(setup.text() << ": " << summary(findings));
+        CHECK(findings.verdict != Verdict::fail);
+        CHECK(findings.contract.find("float32 (tf32 in three products)") != std::string::npos);
+        c.contract["matrix_unit"] = std::string("none");
+        if (distribution == Distribution::normal && block == 4 && keys == 400)
+          CHECK(judged(c).verdict == Verdict::fail);
+      }
+    }
+  }
+}
+
+TEST_CASE("what a narrow accumulator loses of small terms is no fault") {
+  for (const Distribution distribution : {Distribution::unit, Distribution::uniform, Distribution::normal}) {
+    for (const Index keys : {150, 1000}) {
+      Setup setup = plain_setup(DType::float16, 40, keys, 2, 2);
+      setup.distribution = distribution;
+      Kernel kernel = honest_kernels(DType::float16)[0].kernel;
+      kernel.pv = {Adder::Kind::blocked, 1, 0, DType::float16};
+      Case c = dump_of(setup, kernel, false, {"o"});
+      INFO(setup.text());
+      CHECK(judged(c).verdict == Verdict::fail);
+      c.contract["pv_accumulate"] = std::string("float16");
+      const CaseFindings findings = judged(c);
+      INFO(summary(findings));
+      CHECK(findings.verdict != Verdict::fail);
+      for (double& x : c.out.at("o").values) x *= 1.5;
+      CHECK(judged(c).verdict == Verdict::fail);
+    }
+  }
+}
+
 TEST_CASE("a dump may say what splits of the keys store their o in") {
   for (const DType element : {DType::float16, DType::bfloat16}) {
     for (const Index keys : {100, 700}) {
@@ -263,16 +307,18 @@ TEST_CASE("a matrix unit says how products of narrow operands are added up") {
   CHECK(block(hopper, DType::bfloat16) == 16);
   CHECK(block(hopper, DType::float8_e4m3fn) == 32);
   for (const DType operands : {DType::float16, DType::float8_e5m2}) CHECK(block(none, operands) == 0);
-  for (const MatrixUnit unit : {volta, ampere, hopper, none}) CHECK(block(unit, DType::float32) == 0);
+  for (const MatrixUnit unit : {volta, none}) CHECK(block(unit, DType::float32) == 0);
+  for (const MatrixUnit unit : {ampere, hopper})
+    CHECK(accumulator(DType::float32, DType::float32, unit).tf32 == Tf32::three);
   CHECK(block(tf32, DType::float16) == 8);
-  CHECK(accumulator(DType::float32, DType::float32, tf32).takes_tf32);
-  CHECK_FALSE(accumulator(DType::float64, DType::float32, tf32).takes_tf32);
+  CHECK(accumulator(DType::float32, DType::float32, tf32).tf32 == Tf32::one);
+  CHECK(accumulator(DType::float64, DType::float32, tf32).tf32 == Tf32::none);
   // Weights kept in float32 are converted, whatever q has.
   for (const char* p : {"float32", "float16"}) {
     Case c;
     c.contract = {{"matrix_unit", std::string("tf32")}, {"p_dtype", std::string(p)}};
     ContractReader keys(c);
-    CHECK(read_contract(keys, DType::float16).pv.takes_tf32 == (p == std::string("float32")));
+    CHECK((read_contract(keys, DType::float16).pv.tf32 == Tf32::one) == (p == std::string("float32")));
   }
 }
 

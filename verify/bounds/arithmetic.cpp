@@ -26,8 +26,8 @@ SumError sum_of_operands(const Accumulator& accumulator, Index n, Index span) {
   if (accumulator.block == 0) return plain;
 
   // A block cuts off the tails of its products and of the running sum, then of the total. Zeros cost nothing.
-  const double b = accumulator.block;
-  const double blocks = std::min(terms, std::ceil(static_cast<double>(span) / b));
+  const double b = accumulator.block, products = accumulator.tf32 == Tf32::three ? 3 : 1;
+  const double blocks = products * std::min(terms, std::ceil(static_cast<double>(span) / b));
   const double grid = std::ldexp(1.0, -accumulator.extra_bits);
   const double worst = gamma(blocks, 2 * u * (1 + (b + 1) * grid));
   const double noise = mean_square_rounding * u * u * blocks * (1 + (b + 1) * grid * grid);
@@ -38,14 +38,25 @@ SumError sum_of_operands(const Accumulator& accumulator, Index n, Index span) {
 
 }  // namespace
 
-// Equations (3) to (5b).
+// Equations (3) to (5c).
 SumError sum_error(const Accumulator& accumulator, Index n, Index span) {
   SumError sum = sum_of_operands(accumulator, n, span);
-  if (!accumulator.takes_tf32) return sum;
-  const double cut = 0x1p-10;
-  sum.worst = (1 + sum.worst) * (1 + cut) * (1 + cut) - 1;
-  sum.loss = cut / (2 * std::numbers::ln2);
-  sum.conversion = 2 * mean_square_rounding * cut * cut;
+  const double cut = 0x1p-10, mean = cut / (4 * std::numbers::ln2),
+               mean_square = mean_square_rounding * cut * cut;
+  switch (accumulator.tf32) {
+    case Tf32::none:
+      break;
+    case Tf32::one:
+      sum.worst = (1 + sum.worst) * (1 + cut) * (1 + cut) - 1;
+      sum.loss = 2 * mean;
+      sum.conversion = 2 * mean_square;
+      break;
+    case Tf32::three:
+      sum.worst = (1 + sum.worst) * (1 + 2 * cut * cut) - 1;
+      sum.loss = mean * mean + 7.0 / 16 * cut * mean;
+      sum.conversion = mean_square * mean_square + 45.0 / 256 * cut * cut * mean_square;
+      break;
+  }
   return sum;
 }
 

@@ -281,6 +281,7 @@ void Forward::write_output(const ValueSums& row, Index h) {
       systematic += w.p[w.top] * std::abs(v_top[e]) * std::min(a.p_unit, w.shift + w.split + a.exp_error);
     }
     systematic += capped_systematic(w) * c.spread[x];
+    if (!row.stagnation.empty()) systematic += row.stagnation[e];
     if (w.structure.row_sum_is_coherent) systematic += size * (sum_worst + 0.5 * pv_worst);
     if (keys_repeat(w)) systematic += size * sum_worst + pv_worst * c.magnitude[x];
     const double rest = systematic;

@@ -31,9 +31,10 @@ Estimate Contraction::result(Index row, Index d, double scale, const SumError& s
   const double running =
       mean_square_running_sum(sums.value[d], sums.squares[d], sums.prefix[d], sums.prefix_sum[d],
                               std::max(1.0, static_cast<double>(counts_[row])));
-  // Every product may be subnormal, and so may the result times the scale; a sum of zeros is not.
-  const double underflow =
-      sums.magnitude[d] > 0 ? (size * static_cast<double>(counts_[row]) + 1) * sum.underflow : 0;
+  // Every product may be subnormal, before or after the scale, and so may the result; a sum of zeros is not.
+  const double underflow = sums.magnitude[d] > 0
+                               ? (std::max(size, 1.0) * static_cast<double>(counts_[row]) + 1) * sum.underflow
+                               : 0;
   Estimate e;
   e.value = scale * sums.value[d];
   e.worst = size * ((sums.worst[d] * (1 + kappa) + kappa * sums.magnitude[d]) * (1 + 2 * u) + 2 * u * x) +

@@ -16,6 +16,22 @@ ValueRows value_rows(const Weights& w, Index first, Index count, const Head& hea
   return rows;
 }
 
+/// A term below half a place of the running sum is lost whole, whatever the rounding. Equation (11c).
+void find_stagnation(ValueSums& row, const Head& head, double unit) {
+  const Weights& w = row.w;
+  row.stagnation.assign(head.v_width, 0);
+  for (Index e = 0; e < head.v_width; ++e) {
+    const double place = 2 * unit * std::abs(row.blocks[e / lanes].o[e % lanes]);
+    if (place == 0) continue;
+    double sum = 0;
+    for (Index n = 0; n < w.count(); ++n) {
+      const double term = w.p[n] * head.v_row(w.key[n])[e];
+      sum += std::nearbyint(term / place) * place - term;
+    }
+    row.stagnation[e] = std::abs(sum);
+  }
+}
+
 /// The sink is a key whose value is 0.
 void add_sink(ValueSums& row) {
   const Weights& w = row.w;
@@ -60,6 +76,11 @@ void compute_value_sums(std::span<ValueSums* const> rows, const Head& head, cons
     }
     vector_kernels().add_values(row.blocks.data(), blocks, keys, count);
   });
+  const double unit = unit_roundoff(arithmetic.contract.pv.dtype);
+  for (ValueSums* row : rows) {
+    row->stagnation.clear();
+    if (unit > unit_roundoff(DType::float32)) find_stagnation(*row, head, unit);
+  }
   for_pieces([&](ValueSums& row, Index first, Index count) {
     const Weights& w = row.w;
     const ValueRows v = value_rows(w, first, count, head);

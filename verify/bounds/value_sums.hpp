@@ -15,6 +15,8 @@ struct ValueSums {
   Weights w;
   bool with_coherent;  // is that sum needed?
   std::vector<ValueBlock> blocks;
+  std::vector<double> stagnation;  // by column: what a narrow accumulator loses of small terms, all alike;
+                                   // empty where it is as wide as float32
 };
 
 /// Computes the sums of rows whose weights are known; those without keys are left out. Several rows at a time

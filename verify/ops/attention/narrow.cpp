@@ -19,7 +19,8 @@ std::vector<AttentionDevice> narrow_devices(const Contract& contract, DType elem
   const Format &p = format_of(contract.p_dtype), &softmax = format_of(contract.softmax_dtype),
                &type = format_of(element);
   add("o cut off instead of rounded").output = to({"", type.precision, type.emin}, 1, true);
-  if (type.precision >= 24 && !contract.qk.takes_tf32) {  // before float16, which rounds alike in its range
+  if (type.precision >= 24 &&
+      contract.qk.tf32 != Tf32::one) {  // before float16, which rounds alike in its range
     for (const bool cuts_off : {false, true}) {
       for (const bool has_p : {false, true}) {
         AttentionDevice& device = add("products in tf32");

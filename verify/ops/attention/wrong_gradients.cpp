@@ -129,7 +129,7 @@ std::vector<Device> devices(const Contract& contract, DType element, double scal
   for (const double unit : units) {
     add(weight + " cut off instead of rounded").weight = to({"", p.precision, p.emin}, unit, true);
   }
-  if (type.precision >= 24 && !contract.pv.takes_tf32) {
+  if (type.precision >= 24 && contract.pv.tf32 != Tf32::one) {
     for (const double unit : units) add("products in tf32").weight = to(tf32, unit);
   }
   return all;

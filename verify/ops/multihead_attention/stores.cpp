@@ -91,7 +91,8 @@ std::vector<Decoy> MultiheadProblem::other_stores(Index b, const ref::Projected&
       }
     }
   }
-  const bool takes_tf32 = contract_.in_projection.takes_tf32 || contract_.out_projection.takes_tf32;
+  const bool takes_tf32 =
+      contract_.in_projection.tf32 == Tf32::one || contract_.out_projection.tf32 == Tf32::one;
   if (format_of(own).precision <= tf32_precision || takes_tf32) return all;
   for (const bool cuts_off : {false, true}) {
     const Round round = [=](double x) { return to_tf32(x, cuts_off); };
