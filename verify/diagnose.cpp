@@ -9,6 +9,7 @@
 
 #include "verify/compare.hpp"
 #include "verify/explained_spread.hpp"
+#include "verify/held_place.hpp"
 #include "verify/narrow_stores.hpp"
 
 namespace attest {
@@ -16,6 +17,9 @@ namespace {
 
 constexpr double least_confidence = 0.7;
 constexpr std::size_t most_entries = 3;
+
+/// Of an answer that makes right elements wrong, nobody knows where.
+constexpr double most_if_denied = 0.9;
 
 /// Fewer elements than this have the value of a wrong answer by chance.
 constexpr Index least_votes = 3;
@@ -28,6 +32,7 @@ bool is_gradient(const std::string& output) {
 struct Votes {
   struct Count {
     Index wrong = 0, explained = 0;  // wrong elements, and those that have the value of the answer
+    Index gross = 0;                 // explained ones that no rounding could have explained
     Index right = 0, denied = 0;     // right ones, and those that should be wrong
   };
   std::map<std::string, Count> of;
@@ -40,15 +45,23 @@ struct Votes {
     return static_cast<double>(all.denied) / static_cast<double>(std::max<Index>(all.right, 1));
   }
   bool explains_every_output() const {
-    return std::ranges::all_of(of, [](const auto& x) {
-      return static_cast<double>(x.second.explained) >=
-             least_confidence * static_cast<double>(x.second.wrong);
-    });
+    return std::ranges::all_of(of, [](const auto& x) { return explains(x.second); });
+  }
+  Count of_explained_outputs() const {
+    Count all;
+    for (const auto& [output, count] : of)
+      if (count.wrong > 0 && explains(count)) all.explained += count.explained, all.denied += count.denied;
+    return all;
   }
   /// Gradients of a wrong forward pass may be wrong by that alone.
-  double confidence() const { return is_contradicted() ? 0 : std::max(share(true), share(false)); }
+  double confidence() const {
+    return is_contradicted() || is_chance() ? 0 : std::max(share(true), share(false));
+  }
 
  private:
+  static bool explains(const Count& count) {
+    return static_cast<double>(count.explained) >= least_confidence * static_cast<double>(count.wrong);
+  }
   /// An answer of the whole call that says why a forward output is wrong cannot be wrong about another one.
   bool is_contradicted() const {
     const auto is_forward_and = [](auto statement) {
@@ -58,6 +71,19 @@ struct Votes {
            std::ranges::any_of(of, is_forward_and([](const Count& c) { return c.wrong > 0; })) &&
            std::ranges::any_of(
                of, is_forward_and([](const Count& c) { return c.wrong == 0 && 2 * c.denied > c.right; }));
+  }
+  /// Errors of a unit or two in the last place: many values are as near, and without right elements that
+  /// speak for it, an answer may be any of them.
+  bool is_chance() const {
+    constexpr double least_gross = 0.1;
+    Count all;
+    for (const auto& [output, count] : of) {
+      if (count.wrong == 0) continue;
+      all.explained += count.explained, all.gross += count.gross;
+      all.right += count.right, all.denied += count.denied;
+    }
+    return !is_of_whole_call && (all.right == 0 || 2 * all.denied > all.explained) &&
+           static_cast<double>(all.gross) < least_gross * static_cast<double>(all.explained);
   }
   double share(bool with_gradients) const {
     Index explained = 0, all = 0;
@@ -105,16 +131,26 @@ bool is_close_to(const Expected& expected, Index at, double answer) {
          2 * off <= std::abs(got - want) + 2 * ulp(std::abs(answer), expected.dtype);
 }
 
-/// Of answers that are not of the whole call, right elements say little: a fault may be in one head only.
+/// The value itself would be wrong where the dump is right.
+bool is_denied(const Expected& expected, Index at, double answer) {
+  const double got = expected.dumped->values[at];
+  return !within_bound(expected, at, answer) && !(std::abs(got - answer) <= expected.bound(at));
+}
+
+/// Of answers that are not of the whole call, right elements say where it holds: a fault may be in one head.
 void vote(Votes& votes, const Expected& expected, Index at, double answer) {
   Votes::Count& count = votes.of[expected.output];
   const double got = expected.dumped->values[at];
   if (within_bound(expected, at, got)) {
     ++count.right;
-    count.denied += !within_bound(expected, at, answer) && !(std::abs(got - answer) <= expected.bound(at));
+    count.denied += is_denied(expected, at, answer);
   } else {
     ++count.wrong;
-    count.explained += is_close_to(expected, at, answer);
+    const bool is_explained = is_close_to(expected, at, answer);
+    constexpr double most_ulps = 2;
+    count.explained += is_explained;
+    count.gross += is_explained && !(std::abs(got - expected.value[at]) <=
+                                     most_ulps * ulp(std::abs(expected.value[at]), expected.dtype));
   }
 }
 
@@ -145,6 +181,66 @@ std::optional<DiagnosisEntry> truncation(const Expected& e) {
                             " elements are too small, by less than a unit in the last place"};
 }
 
+/// Right elements that an answer makes wrong, over wrong ones that it explains: more is not chance.
+constexpr double most_denied = 0.05;
+
+bool is_held_against(Index denied, Index explained) {
+  return static_cast<double>(denied) > most_denied * static_cast<double>(explained);
+}
+
+/// Where the answers of that name hold: in the same place of every output that they explain; "" if they hold
+/// in none.
+std::string place_of(const std::string& name, std::span<const Expected> expected,
+                     std::span<const Decoy> answers, const AxesOf& axes_of) {
+  std::string place;
+  for (const Expected& e : expected) {
+    std::vector<Index> explained, denied;
+    for (const Decoy& answer : answers) {
+      if (answer.name != name || answer.output != e.output) continue;
+      for (std::size_t n = 0; n < answer.at.size(); ++n) {
+        const Index at = answer.at[n];
+        const double value = round_to(answer.value[n], e.dtype);
+        if (!within_bound(e, at, e.dumped->values[at])) {
+          if (is_close_to(e, at, value)) explained.push_back(at);
+        } else if (is_denied(e, at, value)) {
+          denied.push_back(at);
+        }
+      }
+    }
+    if (explained.empty()) continue;
+    const std::string own = held_place(explained, denied, axes_of(e.output), most_denied);
+    if (own.empty() || (!place.empty() && own != place)) return "";
+    place = own;
+  }
+  return place;
+}
+
+/// Nearly every element whose bits before the store are known is what is left if they are cut off: of those
+/// that are rounded, half are.
+std::optional<DiagnosisEntry> exact_truncation(const Expected& e) {
+  constexpr double nearly_all = 0.98, known_bits = 0.125;
+  constexpr Index fewest = 32;
+  if (!has_wrong_elements(e)) return {};
+  Index known = 0, cut = 0;
+  for (Index at = 0; at < e.dumped->size(); ++at) {
+    const double got = e.dumped->values[at], want = e.value[at], spacing = ulp(std::abs(want), e.dtype);
+    const double before_store = std::max(0.0, e.rigorous[at] + e.value_error[at] - spacing / 2);
+    // Nor would it explain more.
+    if (!within_bound(e, at, got) && !(std::abs(got - want) <= spacing + before_store)) return {};
+    const double below = round_to(want, e.dtype, Rounding::toward_zero), over = std::abs(want - below);
+    const bool is_known = before_store <= known_bits * spacing && before_store < over &&
+                          over < spacing - before_store && std::isfinite(want);
+    if (!is_known) continue;
+    ++known;
+    cut += got == below;
+  }
+  const double share = static_cast<double>(cut) / static_cast<double>(std::max<Index>(known, 1));
+  if (known < fewest || share < nearly_all) return {};
+  return DiagnosisEntry{
+      e.output + " cut off instead of rounded", share,
+      std::to_string(cut) + " of " + std::to_string(known) + " elements are the next number towards zero"};
+}
+
 DiagnosisEntry entry_of(const std::string& cause, const Votes& votes) {
   std::string evidence;
   for (const auto& [output, count] : votes.of)
@@ -156,6 +252,13 @@ DiagnosisEntry entry_of(const std::string& cause, const Votes& votes) {
 
 }  // namespace
 
+bool denies_right_elements(const Expected& expected, const Decoy& answer) {
+  Votes votes;
+  votes_of(answer, expected, votes);
+  const Votes::Count& count = votes.of[expected.output];
+  return is_held_against(count.denied, count.explained);
+}
+
 double explained_share(const Expected& expected, const Decoy& answer) {
   Votes votes;
   votes_of(answer, expected, votes);
@@ -163,7 +266,7 @@ double explained_share(const Expected& expected, const Decoy& answer) {
 }
 
 std::vector<DiagnosisEntry> diagnose(std::span<const Expected> expected, std::span<const Decoy> answers,
-                                     const std::vector<DiagnosisEntry>& fitted) {
+                                     const std::vector<DiagnosisEntry>& fitted, const AxesOf& axes_of) {
   std::map<std::string, Votes> votes;
   for (const Decoy& answer : answers) {
     const auto e = std::ranges::find(expected, answer.output, &Expected::output);
@@ -185,6 +288,8 @@ std::vector<DiagnosisEntry> diagnose(std::span<const Expected> expected, std::sp
   }
 
   std::vector<DiagnosisEntry> all;
+  for (const Expected& e : expected)
+    if (const auto truncated = exact_truncation(e)) all.push_back(*truncated);
   // Of answers that say the same of what is wrong, those come first that leave no output unexplained, then
   // those that deny least of what is right.
   std::vector<const std::pair<const std::string, Votes>*> likely;
@@ -193,11 +298,21 @@ std::vector<DiagnosisEntry> diagnose(std::span<const Expected> expected, std::sp
   std::ranges::stable_sort(likely, {}, [](const auto* x) {
     return std::pair{!x->second.explains_every_output(), x->second.denied_share()};
   });
-  for (const auto* x : likely) all.push_back(entry_of(x->first, x->second));
+  for (const auto* x : likely) {
+    DiagnosisEntry& entry = all.emplace_back(entry_of(x->first, x->second));
+    const Votes::Count sum = x->second.of_explained_outputs();
+    if (x->second.is_of_whole_call || !axes_of || !is_held_against(sum.denied, sum.explained)) continue;
+    if (const std::string place = place_of(x->first, expected, answers, axes_of); !place.empty()) {
+      entry.cause += ", " + place;
+      continue;
+    }
+    entry.confidence = std::min(entry.confidence, most_if_denied);
+    entry.evidence += "; " + std::to_string(sum.denied) + " right elements would be wrong";
+  }
   if (const auto alone = one_element(expected)) all.push_back(*alone);
+  std::ranges::move(narrow_stores(expected), std::back_inserter(all));
   all.insert(all.end(), fitted.begin(), fitted.end());
   std::ranges::move(explained_spread(expected, answers), std::back_inserter(all));
-  std::ranges::move(narrow_stores(expected), std::back_inserter(all));
   for (const Expected& e : expected)
     if (const auto truncated = truncation(e)) all.push_back(*truncated);
   // Elements that have the very value of an answer are better evidence than a fit as good.

@@ -5,7 +5,6 @@
 #include <numeric>
 
 namespace attest {
-namespace {
 
 std::string words_for(AxisKind kind, bool is_one) {
   switch (kind) {
@@ -26,6 +25,8 @@ std::string words_for(AxisKind kind, bool is_one) {
   }
   return {};
 }
+
+namespace {
 
 /// "row 7", "rows 0, 3, 64..127", "37 of the rows 3..490".
 std::string indices_text(AxisKind kind, const std::vector<bool>& touched) {

@@ -9,6 +9,9 @@
 
 namespace attest {
 
+/// "row", "batch entries"
+std::string words_for(AxisKind kind, bool is_one);
+
 /// Remembers the indices that its elements have along each axis, not the elements themselves.
 class Region {
  public:

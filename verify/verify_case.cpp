@@ -6,6 +6,7 @@
 #include <functional>
 #include <iterator>
 
+#include "verify/advice.hpp"
 #include "verify/axes.hpp"
 #include "verify/compare.hpp"
 #include "verify/diagnose.hpp"
@@ -89,7 +90,9 @@ CaseFindings verify_case(const Op& op, const Case& c, Progress& progress, const 
   judge(findings, expected, answers);
   if (wanted.diagnosis && findings.verdict == Verdict::fail) {
     std::ranges::move(problem->alternatives(expected), std::back_inserter(answers));
-    findings.diagnosis = diagnose(expected, answers, problem->explanations(expected));
+    drop_impossible_advice(c, answers);
+    findings.diagnosis = diagnose(expected, answers, problem->explanations(expected),
+                                  [&](const std::string& output) { return output_axes(op, c, output); });
   }
   return findings;
 }

@@ -232,6 +232,8 @@ TEST_CASE("a gradient of softmax whose sum has another factor is named") {
       return row % 4 == 3 ? std::exp(x[at] - m[row]) / l[row] * (dy[at] - sum / 2) : dx;
     });
     INFO(format_of(element).name);
-    CHECK(first_cause(c) == "the gradient's sum times 0.5");
+    // In bfloat16, right rows say too little of where.
+    const std::string cause = first_cause(c), place = ", in every 4th index of axis 0 from 3 on";
+    CHECK((cause == "the gradient's sum times 0.5" || cause == "the gradient's sum times 0.5" + place));
   }
 }

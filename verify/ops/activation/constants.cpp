@@ -60,6 +60,9 @@ std::vector<Decoy> ActivationProblem::fitted_constants(std::span<const Expected>
     for (Index at = 0; at < x_.size(); ++at)
       if (!within_bound(e, at, e.dumped->values[at])) factors.push_back(e.dumped->values[at] / e.value[at]);
     for (const std::string& factor : readings(median(factors), 1)) {
+      // Stores that cut off look like a factor as near to 1.
+      constexpr double roundings = 4;
+      if (std::abs(std::stod(factor) - 1) <= roundings * unit_roundoff(e.dtype)) continue;
       std::vector<Decoy> answers = sampled(
           e.output + " times " + factor, [this](double x) { return ref::activation(kind_, x); },
           [this](double x) { return ref::activation_derivative(kind_, x); });
@@ -117,8 +120,10 @@ std::vector<Decoy> ActivationProblem::fitted_constants(std::span<const Expected>
   const auto cubic = [&](double of, double v) { return (v / (a * of) - 1) / (of * of); };
   for (const std::string& text : readings(fitted(scale(c)), a))
     add_tanh(text + " in the place of sqrt(2/pi)", std::stod(text), c);
-  for (const std::string& text : readings(fitted(cubic), c))
-    add_tanh(text + " in the place of 0.044715", a, std::stod(text));
+  constexpr double least_cubic = 0x1p-10;  // less is none, which has a name
+  if (std::abs(fitted(cubic)) > least_cubic * c)
+    for (const std::string& text : readings(fitted(cubic), c))
+      add_tanh(text + " in the place of 0.044715", a, std::stod(text));
   add_tanh("tanh without the term in x^3", a, 0);
   for (const std::string& text : readings(fitted(scale(0)), a))
     add_tanh("tanh(" + text + " x), without the term in x^3", std::stod(text), 0);

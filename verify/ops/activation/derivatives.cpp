@@ -125,6 +125,12 @@ std::vector<Decoy> ActivationProblem::wrong_derivatives(std::span<const Expected
         factors.push_back((slope - other(x)) / wrong(x));
     }
     const double fitted = median(factors);
+    // A factor of nearly 0 is that of a term that is missing; without its second, a derivative has a name.
+    constexpr double least_factor = 0x1p-6;
+    if (std::abs(fitted) < least_factor) {
+      if (which == "first") add({"a derivative without its first term", other});
+      return;
+    }
     std::set<std::string> texts;
     for (int digits = 1; std::isfinite(fitted) && digits <= 4; ++digits) {
       const std::string text = number_text(fitted, digits);

@@ -36,6 +36,10 @@ std::vector<Decoy> NormProblem::alternatives(std::span<const Expected> expected)
   Array<double, 1> y({width}), dx({width});
   std::vector<Decoy> all = narrow_gradient_sums(expected);
   std::vector<NormVariant> variants = norm_variants(norm_.spec, norm_.in, norm_.contract.compute);
+  for (NormVariant& v : fitted_variants(expected))
+    if (std::ranges::find(variants, v.name, &NormVariant::name) == variants.end())
+      variants.push_back(std::move(v));
+  std::ranges::move(multiplied_gradients(expected), std::back_inserter(all));
   std::ranges::move(in_some_columns(expected), std::back_inserter(all));
   std::ranges::move(misplaced_partial_sums(expected), std::back_inserter(all));
   std::ranges::move(unshared_sums(expected), std::back_inserter(all));
@@ -69,6 +73,10 @@ std::vector<Decoy> NormProblem::alternatives(std::span<const Expected> expected)
                     norm_.spec, norm_.in});
     of_statistics.of_statistics = {other_sum.data(), {rows, width}};
   }
+  // What the spec could have said is named with its key.
+  const std::string cast = "the normalised x, before the weight," + in_format(*case_.input("x")->dtype);
+  for (NormVariant& v : variants)
+    if (v.name == cast) v.name += ": spec key cast_before_weight";
   for (const NormVariant& variant : variants) {
     const NormStages kernel(variant, norm_.dy);
     std::vector<Decoy> answers;

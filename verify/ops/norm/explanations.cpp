@@ -14,6 +14,9 @@ namespace {
 /// What a factor for each row has to explain of the squared errors of y.
 constexpr double least_explained = 0.7;
 
+/// The elements of a gradient that have to be a number times what they should be.
+constexpr double least_multiplied = 0.9;
+
 /// The share of the squared errors of y, in rows with a wrong element, that goes if every row of y without
 /// its bias is off by a factor, as it is where its rstd is wrong.
 double explained_by_factors(const Expected& y, const NormInputs& in) {
@@ -39,9 +42,16 @@ double explained_by_factors(const Expected& y, const NormInputs& in) {
 }  // namespace
 
 std::vector<DiagnosisEntry> NormProblem::explanations(std::span<const Expected> expected) const {
-  std::vector<DiagnosisEntry> all = lost_rows(expected);
+  // Rows could be missing or twice in many ways that would leave about as much of every sum.
+  const std::vector<Decoy> multiplied = multiplied_gradients(expected);
+  const bool are_multiplied = std::ranges::any_of(multiplied, [&](const Decoy& answer) {
+    const auto e = std::ranges::find(expected, answer.output, &Expected::output);
+    return explained_share(*e, answer) >= least_multiplied;
+  });
+  std::vector<DiagnosisEntry> all;
+  if (!are_multiplied) all = lost_rows(expected);
   // What is next to each other has its own, shorter name.
-  if (all.empty()) all = wrong_rows_of_chunks(expected);
+  if (!are_multiplied && all.empty()) all = wrong_rows_of_chunks(expected);
   std::ranges::move(lost_columns(expected), std::back_inserter(all));
   std::ranges::move(wrong_sums_of_warps(expected), std::back_inserter(all));
   std::ranges::move(one_pass(expected), std::back_inserter(all));

@@ -11,6 +11,8 @@
 
 namespace attest {
 
+struct NormVariant;
+
 class NormProblem : public Problem {
  public:
   /// outputs: the ports of the op.
@@ -27,6 +29,10 @@ class NormProblem : public Problem {
   struct Variant;
   std::vector<Decoy> sampled_answers(const Variant& variant) const;
   std::vector<Index> sampled_rows() const;
+  /// With an eps, or a width to divide by, that the outputs of the forward pass show.
+  std::vector<NormVariant> fitted_variants(std::span<const Expected> expected) const;
+  /// Gradients that are a number times what they should be.
+  std::vector<Decoy> multiplied_gradients(std::span<const Expected> expected) const;
   std::vector<Decoy> in_some_columns(std::span<const Expected> expected) const;
   std::vector<Decoy> of_other_rows(std::span<const Expected> expected) const;
   std::vector<Decoy> unshared_sums(std::span<const Expected> expected) const;

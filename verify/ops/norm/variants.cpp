@@ -70,19 +70,9 @@ class Variants {
     const bool is_centred = right_.spec.is_centred;
     const std::string of = is_centred ? "the variance" : "the mean square";
     for (const Index padded : padded_widths(width)) {
-      const double share = static_cast<double>(width) / static_cast<double>(padded);
-      const auto padded_means = [&](const std::string& which, std::vector<NormStage> means) {
-        add(which + " over a padded width of " + std::to_string(padded)).change =
-            [share, means](NormStage stage, double x) {
-              return std::ranges::find(means, stage) == means.end() ? x : x * share;
-            };
-      };
-      padded_means(is_centred ? "mean and variance" : "mean square", {mean, variance});
-      padded_means("the mean of dy weight xhat", {mean_gx});
-      if (!is_centred) continue;
-      padded_means("the mean of dy weight", {mean_g});
-      padded_means("both means of dx", {mean_gx, mean_g});
-      add("columns of padding in the variance, up to " + std::to_string(padded)).padding = padded - width;
+      for (NormVariant& v : over_padded_width(right_.spec, right_.in, padded)) all_.push_back(std::move(v));
+      if (is_centred)
+        add("columns of padding in the variance, up to " + std::to_string(padded)).padding = padded - width;
     }
     for (const Index summed : cut_widths(width))
       add(of + " of the first " + std::to_string(summed) + " columns only").summed = summed;
@@ -174,6 +164,26 @@ class Variants {
 };
 
 }  // namespace
+
+std::vector<NormVariant> over_padded_width(const NormSpec& spec, const NormInputs& in, Index padded) {
+  std::vector<NormVariant> all;
+  const double share = static_cast<double>(in.width()) / static_cast<double>(padded);
+  const auto add = [&](const std::string& which, std::vector<NormStage> means) {
+    NormVariant& v =
+        all.emplace_back(NormVariant{which + " over a padded width of " + std::to_string(padded), spec, in});
+    v.change = [share, means = std::move(means)](NormStage stage, double x) {
+      return std::ranges::find(means, stage) == means.end() ? x : x * share;
+    };
+  };
+  add(spec.is_centred ? "mean and variance" : "mean square", {mean, variance});
+  add("the mean of dy weight xhat", {mean_gx});
+  if (!spec.is_centred) return all;
+  add("the mean", {mean});
+  add("the variance", {variance});
+  add("the mean of dy weight", {mean_g});
+  add("both means of dx", {mean_gx, mean_g});
+  return all;
+}
 
 std::vector<NormVariant> norm_variants(const NormSpec& spec, const NormInputs& in, DType compute) {
   return Variants(spec, in, compute).take();

@@ -16,4 +16,7 @@ std::vector<NormVariant> norm_forward_variants(const NormSpec& spec, const NormI
 /// a neighbour in one component of each short vector.
 std::vector<NormVariant> norm_column_variants(const NormSpec& spec, const NormInputs& in, DType compute);
 
+/// Sums that are divided by `padded`, not by the width.
+std::vector<NormVariant> over_padded_width(const NormSpec& spec, const NormInputs& in, Index padded);
+
 }  // namespace attest

@@ -18,7 +18,7 @@ namespace {
 constexpr Index most_warps = 32, most_vector = 8, most_rows = 256, fewest_rows = 8;
 constexpr Index most_elements = Index{1} << 20;
 /// What a guess may leave of the squared errors. Nothing is fitted to them but the row before.
-constexpr double most_left = 0.02;
+constexpr double most_left = 0.002;
 
 class WarpSearch {
  public:

@@ -5,6 +5,7 @@
 #include <iterator>
 #include <limits>
 #include <numbers>
+#include <optional>
 
 #include "verify/compare.hpp"
 #include "verify/diagnose.hpp"
@@ -25,6 +26,35 @@ double in_float(double x) {
   return round_to(x, DType::float32);
 }
 
+/// Inverse frequencies first * step^k, which a scaling multiplies by numbers of its own: scaled[k].
+struct Geometric {
+  double first, step;
+  std::vector<double> scaled;
+};
+
+std::optional<Geometric> geometric(const RopeCase& rope, const std::vector<PairFrequency>& frequencies) {
+  const RopeFrequencies& own = rope.frequencies;
+  const Index pairs = rope.spec.pairs();
+  if (pairs < 2) return {};
+  Geometric series{1, 0, std::vector<double>(static_cast<std::size_t>(pairs), 1.0)};
+  if (rope.has_theta() && (own.scaling == RopeScaling::yarn || own.scaling == RopeScaling::llama3)) {
+    series.step = std::pow(own.theta, -2 / static_cast<double>(rope.spec.rotary_dim));
+    for (Index k = 0; k < pairs; ++k)
+      series.scaled[k] = frequencies[k].exact.hi / std::pow(series.step, static_cast<double>(k));
+    return series;
+  }
+  series.first = frequencies.front().exact.hi;
+  series.step = std::pow(frequencies[pairs - 1].exact.hi / series.first, 1 / static_cast<double>(pairs - 1));
+  // Frequencies that the case gives may be any.
+  constexpr double roundings = 4;
+  for (Index k = 0; k < pairs; ++k) {
+    const double of_series = series.first * std::pow(series.step, static_cast<double>(k));
+    if (!(std::abs(frequencies[k].exact.hi / of_series - 1) <= roundings * unit_roundoff(DType::float32)))
+      return {};
+  }
+  return series;
+}
+
 /// What an answer leaves of the squared errors of pair k.
 double squared_errors(const Decoy& answer, const RopeSample& sample, const RopeSpec& spec, Index k) {
   double sum = 0;
@@ -39,15 +69,35 @@ double squared_errors(const Decoy& answer, const RopeSample& sample, const RopeS
   return sum;
 }
 
+/// Which of the inverse frequencies that a device may have leaves least errors: pair by pair.
+void choose_frequencies(bounds::RopeSource& source, const RopeSample& sample, const RopeSpec& spec,
+                        const RopeDirection& direction) {
+  const std::vector<PairFrequency> given = source.frequencies;
+  std::size_t most = 0;
+  for (const PairFrequency& f : given) most = std::max(most, f.candidates.size());
+  std::vector<double> least(given.size(), std::numeric_limits<double>::infinity());
+  std::vector<PairFrequency> best = given;
+  for (std::size_t n = 0; n < most; ++n) {
+    for (std::size_t k = 0; k < given.size(); ++k)
+      if (n < given[k].candidates.size()) source.frequencies[k].exact = given[k].candidates[n];
+    const Decoy answer = computed("", spec, sample, direction,
+                                  [&](Index s, Index k) { return right_coefficients(source, spec, s, k); });
+    for (Index k = 0; k < spec.pairs(); ++k)
+      if (const double left = squared_errors(answer, sample, spec, k); left < least[k])
+        least[k] = left, best[k].exact = source.frequencies[k].exact;
+  }
+  source.frequencies = best;
+}
+
 }  // namespace
 
 std::vector<Decoy> RopeProblem::other_frequencies(const Expected& e, const RopeSample& sample,
                                                   const RopeDirection& direction) const {
   std::vector<Decoy> all;
-  if (!rope_.has_theta()) return all;
+  const bounds::RopeSource& source = sample.source;
+  if (source.has_table()) return all;
   const RopeSpec& spec = rope_.spec;
   const RopeFrequencies& own = rope_.frequencies;
-  const bounds::RopeSource& source = sample.source;
   const auto with = [&](const std::string& name, const std::vector<double>& frequencies) {
     bounds::RopeSource wrong = source;
     for (Index k = 0; k < spec.pairs(); ++k) wrong.frequencies[k].exact = frequencies[k];
@@ -60,23 +110,24 @@ std::vector<Decoy> RopeProblem::other_frequencies(const Expected& e, const RopeS
   };
 
   // As llama.cpp forms them: each is the one before times theta^(-2/R), whose own rounding counts once more
-  // from pair to pair.
-  if (own.scaling == RopeScaling::none || own.scaling == RopeScaling::linear) {
-    const double divisor = own.scaling == RopeScaling::linear ? own.factor : 1;
-    float step = static_cast<float>(std::pow(own.theta, -2 / static_cast<double>(spec.rotary_dim)));
+  // from pair to pair. What a scaling makes of a frequency, it makes of such a one, too.
+  if (const std::optional<Geometric> series = geometric(rope_, source.frequencies)) {
+    float step = static_cast<float>(series->step);
     for (int ulps = 0; ulps < most_ulps; ++ulps) step = std::nextafter(step, 0.0F);
     std::vector<Decoy> by_frequency, by_angle;
     for (int ulps = -most_ulps; ulps <= most_ulps; ++ulps, step = std::nextafter(step, 1.0F)) {
       const double factor = step;
-      std::vector<double> frequencies = {1 / divisor};
+      std::vector<double> frequencies = {series->first};
       while (std::ssize(frequencies) < spec.pairs())
         frequencies.push_back(in_float(frequencies.back() * factor));
+      for (Index k = 0; k < spec.pairs(); ++k) frequencies[k] *= series->scaled[k];
       by_frequency.push_back(
           with("inverse frequencies by repeated multiplication with theta^(-2/R) in float32", frequencies));
       by_angle.push_back(computed("angles by repeated multiplication with theta^(-2/R) in float32", spec,
                                   sample, direction, [&](Index s, Index k) {
-                                    double angle = in_float(source.positions[s] / divisor);
+                                    double angle = in_float(source.positions[s] * series->first);
                                     for (Index n = 0; n < k; ++n) angle = in_float(angle * factor);
+                                    angle *= series->scaled[k];
                                     const double c = source.attention_factor * std::cos(angle),
                                                  d = source.attention_factor * std::sin(angle);
                                     return Coefficients{c, c, d, d};
@@ -85,8 +136,25 @@ std::vector<Decoy> RopeProblem::other_frequencies(const Expected& e, const RopeS
     add_best(by_frequency);
     add_best(by_angle);
   }
+  if (!rope_.has_theta()) return all;
 
   if (own.scaling == RopeScaling::linear) {
+    // Exactly the same, but for what is rounded.
+    RopeFrequencies plain = own;
+    plain.scaling = RopeScaling::none;
+    bounds::RopeSource scaled = source;
+    scaled.frequencies = bounds::pair_frequencies(plain, spec.rotary_dim, source.rule);
+    const double inverse = in_float(1 / own.factor);
+    for (const bool divides : {true, false}) {
+      for (std::size_t n = 0; n < scaled.positions.size(); ++n)
+        scaled.positions[n] =
+            in_float(divides ? source.positions[n] / own.factor : source.positions[n] * inverse);
+      choose_frequencies(scaled, sample, spec, direction);
+      all.push_back(computed(divides ? "positions, not inverse frequencies, divided by the factor"
+                                     : "positions, not inverse frequencies, multiplied by 1 / factor",
+                             spec, sample, direction,
+                             [&](Index s, Index k) { return right_coefficients(scaled, spec, s, k); }));
+    }
     for (const bool cuts_off : {true, false}) {
       bounds::RopeSource wrong = source;
       for (double& p : wrong.positions)

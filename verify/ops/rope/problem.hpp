@@ -57,6 +57,9 @@ class RopeProblem : public Problem {
   std::vector<Decoy> pairs_elsewhere(const Expected& expected, const RopeDirection& direction) const;
   /// Inverse frequencies as fitted to the pairs that are wrong.
   std::vector<Decoy> frequencies_found(const Expected& expected, const RopeDirection& direction) const;
+  /// Those that are what a right kernel computes.
+  void drop_right_answers(const Expected& expected, const RopeDirection& direction,
+                          std::vector<Decoy>& answers) const;
   std::vector<DiagnosisEntry> columns_not_copied(const Expected& expected,
                                                  const RopeDirection& direction) const;
   /// Inverse frequencies by other arithmetic than the spec's.

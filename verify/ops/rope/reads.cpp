@@ -87,6 +87,12 @@ std::vector<Decoy> RopeProblem::other_reads(const Expected& e, const RopeDirecti
   if (wrong.empty()) return {};
   for (const Index n : evenly_spread(std::ssize(wrong), most_vectors)) some.push_back(wrong[n]);
 
+  const auto row_of = [&](Vector v) { return v.b * sizes.s + v.s; };
+  const auto turned_as_itself = [&](Vector v, Index row) {
+    const bounds::RopeSource& source = rope_.source;
+    return row == row_of(v) || (source.has_table() ? source.table_rows[row] == source.table_rows[row_of(v)]
+                                                   : source.positions[row] == source.positions[row_of(v)]);
+  };
   std::vector<Decoy> all;
   // Vector v holds what is at `from`, turned as in row `turned_as`.
   const auto add = [&](const std::string& name, const auto& from, const auto& turned_as) {
@@ -95,6 +101,10 @@ std::vector<Decoy> RopeProblem::other_reads(const Expected& e, const RopeDirecti
       const Vector source = from(v);
       if (!exists(source)) continue;
       const Index at = place_of(v), own = place_of(source), row = turned_as(v);
+      if (own == at && turned_as_itself(v, row)) {  // it would be right, and is not
+        for (Index d = 0; d < width; ++d) decoy.at.push_back(at + d), decoy.value.push_back(e.value[at + d]);
+        continue;
+      }
       std::vector<double> value(input.begin() + own, input.begin() + own + width);
       for (Index k = 0; k < rope_.spec.pairs(); ++k) {
         Coefficients c = right_coefficients(rope_.source, rope_.spec, row, k);
@@ -112,7 +122,6 @@ std::vector<Decoy> RopeProblem::other_reads(const Expected& e, const RopeDirecti
     // Of few that there are, most would be outside of the tensor.
     if (2 * std::ssize(decoy.at) >= std::ssize(some) * width) all.push_back(std::move(decoy));
   };
-  const auto row_of = [&](Vector v) { return v.b * sizes.s + v.s; };
   const auto itself = [](Vector v) { return v; };
   for (const OtherVector& other : other_heads(sizes.h))
     add(direction.input + " of " + other.name, other.of, row_of);

@@ -94,7 +94,9 @@ std::vector<SoftmaxVariant> softmax_variants(const ref::SoftmaxSpec& spec, const
   }
   for (const std::string& text : roundings(fits.dot, 1, 3)) {
     const double factor = std::stod(text);
-    if (factor == 0 || factor == 1) continue;
+    // A factor of nearly 0 is that of a sum that is missing.
+    constexpr double least_factor = 0x1p-6;
+    if (std::abs(factor) < least_factor || factor == 1) continue;
     SoftmaxVariant& v = add("the gradient's sum times " + text);
     v.is_of_whole_call = false;
     v.change = [factor](SoftmaxStage stage, double value) { return stage == dot ? factor * value : value; };
