@@ -1,4 +1,5 @@
 // What is said of activations that fail: each planted fault has its name, and not another's.
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -239,5 +240,52 @@ TEST_CASE("arguments and denominators of an activation in 16 bits are named") {
     CHECK(cause(
               "silu", [&](double x) { return x / rounded(1 + std::exp(-x)); }, slope(Activation::silu)) ==
           "1 + exp" + in_narrow);
+  }
+}
+
+TEST_CASE("another function is not an approximation, and no advice that cannot be followed is given") {
+  const auto mish = [](double x) { return x * std::tanh(std::log1p(std::exp(x))); };
+  for (const DType element : elements) {
+    Case c = dump("silu", "", element, mish, sigmoid);
+    c.out.erase("dx");
+    INFO(format_of(element).name);
+    CHECK(first_cause(c) == "y, which is another function of x");
+  }
+  Case c = dump("gelu", "tanh", DType::float32, value(Activation::gelu_tanh), slope(Activation::gelu_tanh));
+  c.out.erase("dx");
+  Tensor &x = c.in.at("x"), &y = c.out.at("y");
+  for (Index n = 0; n < std::ssize(x.values); ++n) {
+    x.values[n] = round_to(x.values[n] * 0x1p-20, DType::float32);
+    y.values[n] = round_to(value(Activation::gelu_tanh)(x.values[n]), DType::float16);
+  }
+  const CaseFindings findings = judged(c);
+  REQUIRE(!findings.diagnosis.empty());
+  // float16 does not hold x: nobody could declare it.
+  for (const DiagnosisEntry& entry : findings.diagnosis) {
+    CHECK(entry.cause.find("compute_dtype") == std::string::npos);
+    CHECK(entry.cause.find("approximation") == std::string::npos);
+  }
+  CHECK(std::ranges::any_of(findings.diagnosis, [](const DiagnosisEntry& entry) {
+    return entry.cause == "y stored in float16 on the way";
+  }));
+}
+
+TEST_CASE("stores that cut off have no other name") {
+  for (const DType element : {DType::float16, DType::bfloat16}) {
+    Case c = dump("silu", "", element, value(Activation::silu), slope(Activation::silu));
+    for (Index n = 0; n < std::ssize(c.in.at("x").values); ++n)
+      c.out.at("y").values[n] =
+          round_to(value(Activation::silu)(c.in.at("x").values[n]), element, Rounding::toward_zero);
+    INFO(format_of(element).name);
+    CHECK(first_cause(c) == "y cut off instead of rounded");
+  }
+}
+
+TEST_CASE("a derivative without its first term has a name") {
+  for (const DType element : elements) {
+    INFO(format_of(element).name);
+    CHECK(first_cause(dump("silu", "", element, value(Activation::silu), [](double x) {
+            return x * sigmoid(x) * (1 - sigmoid(x));
+          })) == "a derivative without its first term");
   }
 }
