@@ -283,6 +283,7 @@ std::vector<DiagnosisEntry> diagnose(std::span<const Expected> expected, std::sp
         Votes::Count& count = votes[name].of[e.output];
         ++count.wrong;
         count.explained += fits;
+        count.gross += fits;
       }
     }
   }
