@@ -13,15 +13,17 @@ namespace {
 /// Fewer numbers may be such numbers by chance.
 constexpr Index fewest = 32;
 
-/// Finite ones that are not 0; none if one of them is not on the grid, or further off than one rounding to
-/// it.
+/// Finite ones that are not 0 and that not every number of the type would be on the grid beside; none if one
+/// of them is not on it, or further off than one rounding to it.
 Index numbers_on(const Grid& grid, const Expected& e) {
+  const Format& format = format_of(e.dtype);
+  const Grid own{"", format.precision, format.emin};
   Index count = 0;
   for (Index at = 0; at < e.dumped->size(); ++at) {
     const double x = e.dumped->values[at], error = std::abs(x - e.value[at]);
     if (x == 0 || !std::isfinite(x)) continue;
     if (grid.round(x) != x || !(error <= e.bound(at) + grid.spacing(x))) return 0;
-    ++count;
+    count += own.spacing(x) < grid.spacing(x);
   }
   return count;
 }
@@ -43,8 +45,9 @@ std::vector<DiagnosisEntry> narrow_stores(std::span<const Expected> expected) {
       count = numbers;
     }
     if (coarsest.empty()) continue;
-    all.push_back({e.output + " stored in " + coarsest + " on the way", 1,
-                   "all " + std::to_string(count) + " numbers of " + e.output + " that are not 0 are in it"});
+    all.push_back(
+        {e.output + " stored in " + coarsest + " on the way", 1,
+         "all " + std::to_string(count) + " numbers of " + e.output + " that need not be in it are"});
   }
   return all;
 }
