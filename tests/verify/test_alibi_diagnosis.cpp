@@ -1,5 +1,6 @@
 // What is said of ALiBi whose distances are not those of its diagonal, and of diagonals that end elsewhere.
 #include <functional>
+#include <numbers>
 
 #include "tests/catch.hpp"
 #include "tests/emulate/honest_attention.hpp"
@@ -56,6 +57,36 @@ TEST_CASE("ALiBi of other distances is named") {
   CHECK(first_cause(with_distances(element, causal, [](Index i, Index j) {
           return declared_distance(i + 3, j);
         })) == "ALiBi distance from a diagonal 3 keys too far");
+}
+
+TEST_CASE("ALiBi of other slopes is named") {
+  const DType element = GENERATE(DType::float16, DType::float32);
+  const auto with_slopes = [&](auto slope) {
+    Setup setup = declared(element);
+    setup.has_alibi = true;
+    const Kernel kernel = honest_kernels(element)[0].kernel;
+    Case asked = inputs_of(setup, kernel.p_dtype);
+    asked.in.erase("do");
+    asked.in.at("alibi_slopes").values = {0.25, 0.0625};
+    Case read = asked;
+    for (double& x : read.in.at("alibi_slopes").values) x = slope(x);
+    store(asked, run(kernel, setup.spec, views_of(read), {}, element), {"o", "lse"}, element, element);
+    return first_cause(asked);
+  };
+  if (element == DType::float16) {  // each in one type
+    const double scale = declared(element).spec.scale;
+    CHECK(with_slopes([=](double x) { return scale * x; }) == "ALiBi multiplied by the scale");
+    CHECK(with_slopes([](double x) { return 1.1 * x; }) == "ALiBi slopes multiplied by 1.1");
+    CHECK(with_slopes([](double x) { return x * x; }) == "ALiBi slopes squared");
+    return;
+  }
+  CHECK(with_slopes([](double x) { return std::numbers::log2e * x; }) == "ALiBi multiplied by log2(e)");
+  CHECK(with_slopes([](double x) { return 2 * x; }) == "ALiBi added twice");
+  CHECK(with_slopes([](double x) { return x == 0.25 ? 0.3 : 0.02; }) ==
+        "other ALiBi slopes: 0.3 in place of 0.25 in head 0, 0.02 in place of 0.0625 in head 1");
+  CHECK(first_cause(with_distances(element, Causal::none, [](Index i, Index j) {
+          return static_cast<double>(std::abs(keys - rows + i - j % 32));
+        })) == "ALiBi distance from the place of a key in its tile of 32");
 }
 
 TEST_CASE("a diagonal that ends at the padded length is named") {

@@ -154,6 +154,11 @@ std::vector<Misreading> all_misreadings() {
        [](Setup&, Case& c) {
          c.in["sink"] = {"float32", DType::float32, {4}, {1.5, 2.5, 0.5, 3.5}};
        }},
+      {"query head h reads key/value head min(h, Hkv - 1)", [](Setup&) {},
+       [](Setup&, Case& c) {
+         for (const char* name : {"k", "v"})
+           spread_heads(c.in.at(name), 4, [](Index h) { return std::min<Index>(h, 1); });
+       }},
       {"query head h reads K of its key/value head, but V of head h mod Hkv", [](Setup&) {},
        [](Setup&, Case& c) {
          spread_heads(c.in.at("k"), 4, [](Index h) { return h / 2; });

@@ -2,6 +2,7 @@
 // right.
 #include <cmath>
 #include <functional>
+#include <numbers>
 
 #include "tests/catch.hpp"
 #include "tests/emulate/honest_attention.hpp"
@@ -22,7 +23,8 @@ struct Backward {
 
   Pair lse_row = row_of, delta_row = row_of, ds_row = row_of, ds_key = key_of;  // of row i and key j
   Place vector_key = same, v_head_of_query_head = nullptr, delta_head = same;
-  Index delta_columns = 1 << 20;
+  Index delta_columns = 1 << 20, lost_head = -1;  // no P in that query head
+  double delta_factor = 1;
   std::function<bool(Index, Index)> sees = nullptr;  // in place of the options
   std::function<double(Index, Index)> count = [](Index, Index) { return 1; };
   bool turns_do = false;                                                       // tiles of 16 x 16 in dP
@@ -45,9 +47,10 @@ class Gradients {
     const Index width = in_.v_width();
     for (Index e = 0; e < std::min(width, b_.delta_columns); ++e)
       sum += of_do(h, i, e) * c_.out.at("o").values[(h * queries() + i) * width + e];
-    return sum;
+    return b_.delta_factor * sum;
   }
   double p(Index h, Index i, Index j) const {
+    if (h == b_.lost_head) return 0;
     const AttentionSpec& spec = setup_.spec;
     const Index after = j - diagonal(spec, in_, i);
     bool sees = (spec.causal == Causal::none || after <= 0) &&
@@ -248,6 +251,46 @@ TEST_CASE("faults that would make a row infinite explain nothing of it") {
     for (double& x : c.out.at("dv").values) x *= 0.5;
     CHECK(judged(c).verdict == Verdict::fail);
   }
+}
+
+TEST_CASE("delta of another base, and query heads that a gradient lacks, are named") {
+  Setup setup = small();
+  setup.element = GENERATE(DType::float16, DType::float32);
+  setup.queries = 48;
+  const Case right = right_dump(setup);
+  const auto cause = [&](const Backward& backward, const std::string& output) {
+    Case c = right;
+    Gradients(setup, right, backward).write(c, output);
+    return first_cause(c);
+  };
+  Backward in_base_2;
+  in_base_2.delta_factor = std::numbers::log2e;
+  CHECK(cause(in_base_2, "dq") == "backward: delta multiplied by log2(e)");
+  Backward lossy;
+  lossy.lost_head = 1;
+  CHECK(cause(lossy, "dv") == "query head 1 of a group missing from dv");
+
+  // Errors as large as dk itself are not called imprecise, whatever the type.
+  Case c = right;
+  Tensor& dk = c.out.at("dk");
+  for (Index n = 0; n < dk.size(); ++n)
+    dk.values[n] = round_to((1 + std::sin(static_cast<double>(n * n))) * dk.values[n], *dk.dtype);
+  CHECK(first_cause(c) == "another P or dS than declared: no precision errs so much");
+}
+
+TEST_CASE("gradients that are too small for more digits were not stored in fewer") {
+  Setup setup = small();
+  Case c = right_dump(setup);
+  Tensor& dq = c.out.at("dq");
+  for (double& x : c.in.at("do").values) x *= 0x1p-12;
+  AttentionInputs in = views_of(c);
+  const Tensor& d_o = c.in.at("do");
+  const View<const double, 3> view{d_o.values.data(), {setup.q_heads, setup.queries, setup.v_width}};
+  const Kernel kernel = honest_kernels(setup.element)[0].kernel;
+  store(c, run(kernel, setup.spec, in, view, setup.element), {"o", "lse", "dq", "dk", "dv"}, setup.element,
+        setup.element);
+  for (Index n = 0; n < dq.size(); n += 5) dq.values[n] *= 2;
+  for (const DiagnosisEntry& x : judged(c).diagnosis) CHECK(x.cause.find("stored in") == std::string::npos);
 }
 
 TEST_CASE("a backward pass in plain loops that misreads nothing passes") {

@@ -176,6 +176,27 @@ TEST_CASE("results of split keys that are merged wrongly are named, whatever the
           return m + std::log(merge_by(parts, o,
                                        [&](std::size_t n) { return std::exp(parts[n].m - m) / parts[n].l; }));
         })) == merge + "with e^(m - M) alone, without their row sums");
+  // What such kernels write as lse is of the same kind.
+  const auto lse_of = [](const Part& part) { return part.m + std::log(part.l); };
+  CHECK(first_cause(merged(element, size, [&](const std::vector<Part>& parts, std::vector<double>& o) {
+          merge_by(parts, o, [&](std::size_t n) { return 1 / parts[n].l; });
+          return lse_of(parts.back()) + std::log(static_cast<double>(parts.size()));
+        })) == merge + "with equal weights: their mean, without lse");
+  CHECK(first_cause(merged(element, size, [&](const std::vector<Part>& parts, std::vector<double>& o) {
+          double largest = -INFINITY;
+          for (const Part& part : parts) largest = std::max(largest, lse_of(part));
+          return largest + std::log(merge_by(parts, o, [&](std::size_t n) {
+                   return std::exp2(lse_of(parts[n]) - largest) / parts[n].l;
+                 }));
+        })) == merge + "in base 2: with 2^lse in place of e^lse");
+  CHECK(first_cause(merged(element, size, [&](const std::vector<Part>& parts, std::vector<double>& o) {
+          std::vector<double> largest;
+          for (const Part& part : parts)
+            largest.push_back(std::max(largest.empty() ? -INFINITY : largest.back(), lse_of(part)));
+          return largest.back() + std::log(merge_by(parts, o, [&](std::size_t n) {
+                   return std::exp(largest[n] - largest.back()) / parts[n].l;
+                 }));
+        })) == merge + "with e to the largest lse so far in place of e^lse");
   CHECK(first_cause(merged(element, size, [](const std::vector<Part>& parts, std::vector<double>& o) {
           merge_rightly(parts, o);
           double largest = -INFINITY;

@@ -52,6 +52,16 @@ std::vector<Distances> candidates(const AttentionCase& attention, std::span<cons
                  [](const AttentionRow& row, Index j, double) {
                    return static_cast<double>(diagonal(*row.spec, *row.in, row.i) - row.in->key_position(j));
                  }});
+  all.push_back({"ALiBi by the square of the distance", false,
+                 [](const AttentionRow&, Index, double distance) { return distance * std::abs(distance); }});
+  for (const Index tile : {16, 32, 64, 128}) {
+    all.push_back({"ALiBi distance from the place of a key in its tile of " + std::to_string(tile), false,
+                   [tile](const AttentionRow& row, Index j, double) {
+                     return static_cast<double>(alibi_distance(row.spec->alibi,
+                                                               diagonal(*row.spec, *row.in, row.i),
+                                                               row.in->key_position(j) % tile));
+                   }});
+  }
   double longest = 0;
   for (const AttentionRow& row : rows) {
     for (const Index j : row.key) longest = std::max(longest, declared_distance(row, j));

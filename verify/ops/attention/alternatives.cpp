@@ -236,7 +236,12 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
       is_natural ? "lse in base 2" : "lse in base e",
       is_natural ? [](double m, double l) { return (m + std::log(l)) * std::numbers::log2e; }
                  : [](double m, double l) { return m + std::log(l); }));
-  if (!is_natural) {
+  take(sampled_lse("m + l in place of lse: the logarithm of the row sum missing",
+                   [unit = attention_.lse_unit](double m, double l) { return m * unit + l; }));
+  if (is_natural) {
+    take(sampled_lse("lse with its maximum in base 2",
+                     [](double m, double l) { return m * std::numbers::log2e + std::log(l); }));
+  } else {
     take(sampled_lse("lse with its row sum in base e",
                      [](double m, double l) { return m * std::numbers::log2e + std::log(l); }));
   }

@@ -14,18 +14,18 @@ struct Answer {
   double lse;
 };
 
-double capped(const AttentionRow& row, double x) {
-  const double c = row.spec->softcap;
-  return c > 0 ? c * std::tanh(x / c) : x;
+double capped(double x, double cap) {
+  return cap > 0 ? cap * std::tanh(x / cap) : x;
 }
 
 std::vector<double> scores(const AttentionDevice& device, const AttentionRow& row) {
   std::vector<double> s = row.score;
   const bool changes_operands = device.query || device.key || device.scaled_query;
-  const bool changes_products = device.product_sum || device.raw_score || device.scale_factor != 1;
+  const bool changes_products =
+      device.product_sum || device.raw_score || device.scale_factor != 1 || device.softcap;
   if (!(changes_operands || changes_products || device.score)) return s;
   const Index width = row.in->qk_width();
-  const double scale = row.spec->scale;
+  const double scale = row.spec->scale, declared = row.spec->softcap, cap = device.softcap.value_or(declared);
   const auto plain = [](double x) { return x; };
   const Round query = device.query ? device.query : plain, key = device.key ? device.key : plain;
   std::vector<double> q(width);
@@ -45,7 +45,7 @@ std::vector<double> scores(const AttentionDevice& device, const AttentionRow& ro
       x = scale * (sum + part);
     }
     if (device.raw_score) x = scale * device.raw_score(x / scale);
-    s[c] += capped(row, x * device.scale_factor) - capped(row, row.product[c]);
+    s[c] += capped(x * device.scale_factor, cap) - capped(row.product[c], declared);
     if (device.score) s[c] = device.score(s[c]);
   }
   return s;
@@ -92,7 +92,7 @@ Answer run(const AttentionDevice& device, const AttentionRow& row) {
     while (last < n && row.key[last] / device.tile == row.key[first] / device.tile) ++last;
     double m = top;
     for (Index c = first; c < last && !device.is_normalised; ++c) m = std::max(m, s[c]);
-    const double factor = m == top ? 1 : std::exp(top - m);
+    const double factor = m == top ? 1 : std::exp(device.rescale_power * (top - m));
     top = m;
     const bool is_wrong = !device.in_last_tile || last == n;
     if (factor != 1 && !(device.keeps_output_scale && is_wrong)) {
@@ -100,7 +100,7 @@ Answer run(const AttentionDevice& device, const AttentionRow& row) {
     }
     double sum = 0;
     for (Index c = first; c < last; ++c) {
-      const double p = std::exp(s[c] - m);
+      const double p = std::exp(device.weight_power * (s[c] - m));
       const double w = device.weight ? device.weight(p) : row.p[c] > 0 ? p * (row.stored[c] / row.p[c]) : p;
       sum += device.adds_stored ? w : p;
       const bool is_stale = device.reads_stale_values && is_wrong && row.key[c] >= device.tile;
@@ -110,6 +110,7 @@ Answer run(const AttentionDevice& device, const AttentionRow& row) {
       if ((c + 1 - first) % device.step == 0) add_part();
     }
     add_part();
+    if (device.rescales_new_sum) sum *= factor;
     l = rounded(device.sum, (device.keeps_sum_scale && is_wrong ? l : l * factor) + sum);
   }
   if (device.hidden_score > -infinity) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <limits>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -28,14 +29,22 @@ struct AttentionDevice {
   bool keeps_output_scale = false, keeps_sum_scale = false;  // nothing is rescaled when the maximum rises
   bool reads_stale_values = false;                           // the rows of V of the tile before
   bool in_last_tile = false;                                 // the three before hold in the last tile alone
-  Round sum;                                                 // the running sum of weights, every `tile` keys
-  Round factor;                                              // by which older tiles are rescaled
+  bool rescales_new_sum = false;  // that of a tile, too, by what older ones are rescaled by
+  double weight_power = 1,
+         rescale_power = 1;  // e to these in place of e, in weights and where the maximum rises
+  bool has_other_weights() const {
+    return rescales_new_sum || weight_power != 1 || rescale_power != 1 ||
+           hidden_score > -std::numeric_limits<double>::infinity();
+  }
+  Round sum;                             // the running sum of weights, every `tile` keys
+  Round factor;                          // by which older tiles are rescaled
   Round part;                            // the sum of P V over `tile` keys, before it joins the others
   Round output_sum;                      // the running sum of P V, every `step` keys
   Index tile = 1 << 20, step = 1 << 20;  // keys between two updates of the running maximum
   Round output;
   bool is_divided = true;  // o, by the row sum
   double scale_factor = 1;
+  std::optional<double> softcap;                                   // in place of the declared one
   double hidden_score = -std::numeric_limits<double>::infinity();  // of keys that the row may not see
   Index hidden_tile = 1 << 20;  // of those in the tiles that hold a key that it may
 };

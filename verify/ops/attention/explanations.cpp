@@ -14,6 +14,7 @@ namespace attest {
 namespace {
 
 constexpr double least_confidence = 0.5;
+constexpr double least_explained_by_weights = 0.98;  // other functions of the scores come near
 
 /// An answer nearer to the exact one than the noise of both cannot be told from it.
 constexpr double least_distance = 36;
@@ -26,6 +27,7 @@ std::vector<DiagnosisEntry> simulated_faults(std::span<const AttentionRow> rows,
   return likeliest(devices, [&](const AttentionDevice& device) {
     const Fits both = fits(device, rows);
     const double share = both.o.denies() || both.lse.denies() ? 0 : (both.o + both.lse).explained();
+    if (device.has_other_weights()) return share < least_explained_by_weights ? 0 : share;
     if (!device.is_fitted) return share;
     return share < least_explained_if_fitted ? 0 : preference_for_constants * share;
   });
@@ -46,18 +48,35 @@ bool errs_grossly_in_lse(const AttentionRow& row) {
   return row.has_lse && std::abs(row.got_lse - row.lse) > unit_roundoff(coarsest) * most;
 }
 
-/// More than P and V in that format, whose errors are independent.
-bool errs_grossly_in_o(const AttentionRow& row) {
-  double errors = 0, squares = 0;
-  for (std::size_t e = 0; e < row.o.size(); ++e) {
-    errors += (row.got[e] - row.o[e]) * (row.got[e] - row.o[e]);
-    for (Index c = 0; c < row.count(); ++c) {
-      const double term = row.p[c] * row.v(c, static_cast<Index>(e));
-      squares += term * term;
+/// More than P, V, scores, q and k with such unit roundoffs, whose errors are independent. Scores in 8 bits
+/// are simulated, and have a name.
+bool errs_more_in_o(const AttentionRow& row, double u, double of_scores, double of_operands) {
+  double errors = 0, likely = 0;
+  for (std::size_t e = 0; e < row.o.size(); ++e) errors += (row.got[e] - row.o[e]) * (row.got[e] - row.o[e]);
+  for (Index c = 0; c < row.count(); ++c) {
+    double products = 0, squares = 0, distances = 0;
+    for (Index d = 0; d < row.in->qk_width(); ++d)
+      products += std::pow(row.spec->scale * row.q(d) * row.k(c, d), 2);
+    const double score = std::pow(of_scores * row.score[c], 2) + 2 * of_operands * of_operands * products;
+    for (std::size_t e = 0; e < row.o.size(); ++e) {
+      const double v = row.v(c, static_cast<Index>(e));
+      squares += v * v;
+      distances += (v - row.o[e]) * (v - row.o[e]);
     }
+    likely += row.p[c] * row.p[c] * (2 * u * u * squares + score * distances);
   }
-  const double u = unit_roundoff(coarsest);
-  return errors > 2 * u * u * squares;
+  return errors > likely;
+}
+
+bool errs_grossly_in_o(const AttentionRow& row) {
+  return errs_more_in_o(row, unit_roundoff(coarsest), unit_roundoff(DType::bfloat16),
+                        unit_roundoff(DType::float8_e4m3fn));
+}
+
+/// More than in 16 bits.
+bool errs_coarsely_in_o(const AttentionRow& row) {
+  const double u = 4 * unit_roundoff(DType::bfloat16);  // with room for errors that agree
+  return errs_more_in_o(row, u, u, u);
 }
 
 template <class F>
@@ -132,12 +151,22 @@ std::vector<DiagnosisEntry> unknown_noise(std::span<const AttentionRow> rows, bo
   if (std::abs(row_sum.slope() - 1) < 0.3) {
     return {{"the row sum", confidence_of_a_place, "each row of o and its lse are off by the same factor"}};
   }
+  const std::string weights = "other weights or other values than declared: no precision errs so much";
+  const std::string coarse_weights =
+      "other scores, weights or values than declared, or some of them in 8 bits: 16 bits do not err so much";
   if (lse_fails) {
+    if (!o_fails && row_sum.denies()) {
+      return {{"lse itself, or a number added to all scores of a row: o is right, so that weights are",
+               confidence_of_a_place, "lse errs by more than o, which is right, allows its row sum to"}};
+    }
     if (are_most(rows, errs_grossly_in_lse)) {
       return {{"other scores or other keys than declared: no precision errs so much", confidence_of_a_place,
                "lse errs, and no known pattern fits: does the kernel have a mask or a bias that the dump "
                "lacks?"}};
     }
+    const std::string both_err = "o and lse err, and no known pattern fits";
+    if (are_most(rows, errs_grossly_in_o)) return {{weights, confidence_of_a_place, both_err}};
+    if (are_most(rows, errs_coarsely_in_o)) return {{coarse_weights, confidence_of_a_place, both_err}};
     return {{"exponentials, scores or row sums less precise than the contract has them",
              confidence_of_a_place, "lse errs, and no known pattern fits"}};
   }
@@ -146,8 +175,7 @@ std::vector<DiagnosisEntry> unknown_noise(std::span<const AttentionRow> rows, bo
   const std::string evidence =
       std::string(has_lse ? "lse is right, and " : "") + "no known pattern fits the errors of o";
   if (are_most(rows, errs_grossly_in_o)) {
-    return {{"other weights or other values than declared: no precision errs so much", confidence_of_a_place,
-             evidence}};
+    return {{weights, confidence_of_a_place, evidence}};
   }
   if (!has_lse) return {};
   return {{"P.V accumulated, or P stored, less precisely than the contract has it", confidence_of_a_place,
@@ -170,12 +198,14 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
   const bool o_fails = fails("o"), lse_fails = fails("lse");
   for (const Expected& e : expected) {
     const bool has_rows = e.output == "o" || e.output == "dq" || e.output == "dk" || e.output == "dv";
-    if (has_rows && has_wrong_elements(e)) add(misplaced_rows(attention, e));
+    const bool is_lse_alone = e.output == "lse" && !o_fails;
+    if ((has_rows || is_lse_alone) && has_wrong_elements(e)) add(misplaced_rows(attention, e));
   }
   std::vector<AttentionRow> rows;
   if (o_fails || lse_fails) {
     rows = sampled_rows(attention, expected, store, WhichRows::wrong);
     add(wrong_keys(rows));
+    add(keys_of_zeros(attention, rows));
     add(wrong_visibility(attention, rows));
     add(wrong_row_sums(rows));
     add(wrong_row_reads(attention, rows));
@@ -187,7 +217,9 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
     if (!o_fails) add(wrong_lse(rows));
     add(wrong_reach(rows));
     add(undeclared_options(rows));
+    add(wrong_sinks(rows));
     add(wrong_alibi(attention, rows));
+    add(wrong_alibi_slopes(rows));
     add(wrong_pages(rows));
     add(stale_rows(rows));
     add(simulated_faults(rows, contract, element));

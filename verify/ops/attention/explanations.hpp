@@ -24,8 +24,11 @@ std::vector<DiagnosisEntry> wrong_scale(std::span<const AttentionRow> rows);
 /// An lse that is off by the same number or factor in all rows, where o is right.
 std::vector<DiagnosisEntry> wrong_lse(std::span<const AttentionRow> rows);
 
-/// A softcap or a sink that the dump does not declare.
+/// A softcap or a sink that the dump does not declare, or a softcap of another number.
 std::vector<DiagnosisEntry> undeclared_options(std::span<const AttentionRow> rows);
+
+/// Sinks of other numbers than the declared ones.
+std::vector<DiagnosisEntry> wrong_sinks(std::span<const AttentionRow> rows);
 
 /// A window or a causal diagonal that ends elsewhere than declared, in the forward pass and in dq.
 std::vector<DiagnosisEntry> wrong_reach(std::span<const AttentionRow> rows);
@@ -36,6 +39,12 @@ std::vector<DiagnosisEntry> wrong_reach_of_gradients(const AttentionCase& attent
 
 /// ALiBi of other distances than the declared ones.
 std::vector<DiagnosisEntry> wrong_alibi(const AttentionCase& attention, std::span<const AttentionRow> rows);
+
+/// ALiBi of other slopes than the declared ones.
+std::vector<DiagnosisEntry> wrong_alibi_slopes(std::span<const AttentionRow> rows);
+
+/// Keys of zeros that take weight, in each batch entry as many as it has.
+std::vector<DiagnosisEntry> keys_of_zeros(const AttentionCase& attention, std::span<const AttentionRow> rows);
 
 /// Pages of keys that are read in place of others.
 std::vector<DiagnosisEntry> wrong_pages(std::span<const AttentionRow> rows);
@@ -66,7 +75,7 @@ std::vector<DiagnosisEntry> wrong_keys(std::span<const AttentionRow> rows);
 std::vector<DiagnosisEntry> misplaced_rows(const AttentionCase& attention, const Expected& expected);
 
 /// A fault with a number that is fitted has a freedom that others do not have.
-inline constexpr double preference_for_constants = 0.9, least_explained_if_fitted = 0.8;
+inline constexpr double preference_for_constants = 0.9, least_explained_if_fitted = 0.95;
 
 /// A fault has to explain so much more than one that is simpler.
 inline constexpr double least_gain = 0.03;

@@ -112,6 +112,8 @@ void Stages::of_numbers() {
   add("delta = rowsum(do o) missing in dS", [](GradientTerm& t) { t.delta = 0; });
   add("delta of the other sign", [](GradientTerm& t) { t.delta *= -1; });
   add("delta counted twice", [](GradientTerm& t) { t.delta *= 2; });
+  add("delta multiplied by log2(e)", [](GradientTerm& t) { t.delta *= std::numbers::log2e; });
+  add("delta multiplied by ln(2)", [](GradientTerm& t) { t.delta *= std::numbers::ln2; });
   add("delta not multiplied by P", [b](GradientTerm& t) {
     const double p = b->p(t);
     t.delta = p > 0 ? t.delta / p : 0;

@@ -29,6 +29,7 @@ void Misreader::of_heads(const AttentionInputs& in) {
       const View<const double, 3> keys = k(x), values = v(x);
       x.k = keys, x.v = values;
     });
+    all.back().is_of_whole_call = true;  // heads that it has wrong are wrong
   };
   const auto of_both = [&](const std::string& name, HeadOf head) { heads(name, head, head); };
   of_both("every query head reads key/value head 0", [](Index, Index, Index) { return Index{0}; });
@@ -36,6 +37,8 @@ void Misreader::of_heads(const AttentionInputs& in) {
           [](Index h, Index q, Index count) { return count - 1 - h * count / q; });
   if (in.group() > 1) {
     of_both("query head h reads key/value head h mod Hkv", modulo);
+    of_both("query head h reads key/value head min(h, Hkv - 1)",
+            [](Index h, Index, Index count) { return std::min(h, count - 1); });
     heads("query head h reads K of its key/value head, but V of head h mod Hkv", own, modulo);
     heads("query head h reads V of its key/value head, but K of head h mod Hkv", modulo, own);
     of_both("query head h reads key/value head h / Hkv",

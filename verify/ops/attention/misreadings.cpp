@@ -150,6 +150,23 @@ void Misreader::of_scores(const AttentionInputs& in) {
                 const double s = scale * product(x, h, i, j);
                 return std::tanh(s / cap) - capped(s, cap);
               });
+  add_to_bias("softcap without its inner factor: c tanh(x)",
+              [=](const AttentionInputs& x, Index h, Index i, Index j) {
+                const double s = scale * product(x, h, i, j);
+                return cap * std::tanh(s) - capped(s, cap);
+              });
+  add_to_bias("softcap applied again to scores in base 2",
+              [=](const AttentionInputs& x, Index h, Index i, Index j) {
+                const double s = capped(scale * product(x, h, i, j), cap);
+                return capped(std::numbers::log2e * s, cap) * std::numbers::ln2 - s;
+              });
+  for (const auto& [name, factor] :
+       {std::pair{"exp2 for exp: capped scores ln(2) too small", std::numbers::ln2},
+        {"exp for exp2: capped scores log2(e) too large", std::numbers::log2e}}) {
+    add_to_bias(name, [=, f = factor](const AttentionInputs& x, Index h, Index i, Index j) {
+      return (f - 1) * capped(scale * product(x, h, i, j), cap);
+    });
+  }
   if (scale != 1) {
     add_to_bias("softcap before the scale", [=](const AttentionInputs& x, Index h, Index i, Index j) {
       const double s = product(x, h, i, j);
@@ -177,10 +194,12 @@ void Misreader::of_slopes_and_sinks(const AttentionInputs& in) {
   const auto slopes = [&](const std::string& name, auto f) {
     const Kept<1> kept([=](const AttentionInputs& x) { return changed(x.alibi_slopes, f); });
     add(name, [kept](AttentionInputs& x) { x.alibi_slopes = kept(x); });
+    all.back().is_of_whole_call = true;  // heads that it has wrong are wrong
   };
   const auto sinks = [&](const std::string& name, auto f) {
     const Kept<1> kept([=](const AttentionInputs& x) { return changed(x.sink, f); });
     add(name, [kept](AttentionInputs& x) { x.sink = kept(x); });
+    all.back().is_of_whole_call = true;
   };
   if (in.alibi_slopes) {
     slopes("ALiBi of the other sign", scaled(-1));
@@ -208,6 +227,12 @@ void Misreader::of_slopes_and_sinks(const AttentionInputs& in) {
     if (spec_.scale != 1) sinks("in/sink multiplied by the scale", scaled(spec_.scale));
     sinks("in/sink without log2(e), in base 2", scaled(std::numbers::ln2));
     if (in.q_heads() > 1) sinks("in/sink in the reverse order of heads", reversed);
+    if (in.q_heads() > 1)
+      sinks("in/sink of head 0 in all heads", [](View<const double, 1> x, Index) { return x(0); });
+    if (in.group() > 1) {
+      sinks("in/sink of the key/value heads",
+            [group = in.group()](View<const double, 1> x, Index h) { return x(h / group); });
+    }
     for (const Grid& grid : narrow_grids) {
       if (grid.precision < 8) continue;
       for (const double log2_e : {grid.round(std::numbers::log2e), std::numbers::log2e}) {

@@ -17,7 +17,9 @@ std::vector<AttentionDevice> narrow_devices(const Contract& contract, DType elem
     return all.back();
   };
   const Format &p = format_of(contract.p_dtype), &softmax = format_of(contract.softmax_dtype),
-               &type = format_of(element);
+               &type = format_of(element), &qk = format_of(contract.qk.dtype),
+               &pv = format_of(contract.pv.dtype),
+               &scores = format_of(contract.scores_dtype.value_or(contract.softmax_dtype));
   add("o cut off instead of rounded").output = to({"", type.precision, type.emin}, 1, true);
   if (type.precision >= 24 &&
       contract.qk.tf32 != Tf32::one) {  // before float16, which rounds alike in its range
@@ -49,17 +51,24 @@ std::vector<AttentionDevice> narrow_devices(const Contract& contract, DType elem
         }
       }
     }
-    if (is_narrower(grid, softmax)) {
+    if (is_narrower(grid, scores)) {
       add("scores stored in " + name).score = to(grid);
       add("scores stored in " + name).score = to(grid, 1.44269504088896340736);
       add("scores stored in " + name + " before the scale").raw_score = to(grid);
+    }
+    const bool adds = grid.precision >= 8;  // nothing is accumulated in 8 bits
+    if (adds && is_narrower(grid, qk)) {
       for (const Index step : {1, 4, 8, 16, 32}) {
         AttentionDevice& sum = add("q.k accumulated in " + name);
         sum.product_sum = to(grid), sum.product_step = step;
       }
-      for (const Index tile : {16, 32, 64, 128, 1 << 20}) {
+    }
+    for (const Index tile : {16, 32, 64, 128, 1 << 20}) {
+      if (adds && is_narrower(grid, softmax)) {
         AttentionDevice& row_sum = add("the row sum accumulated in " + name);
         row_sum.sum = to(grid), row_sum.tile = tile;
+      }
+      if (adds && is_narrower(grid, pv)) {
         AttentionDevice& whole_tiles = add("P.V accumulated in " + name);
         whole_tiles.part = whole_tiles.output_sum = whole_tiles.factor = to(grid), whole_tiles.tile = tile;
         for (const bool cuts_off : {false, true}) {
@@ -92,6 +101,13 @@ std::vector<AttentionDevice> narrow_devices(const Contract& contract, DType elem
         .scaled_query = to(grid, 1.44269504088896340736);
   }
   const Grid stored{"", p.precision, p.emin};
+  if (!contract.row_sum_takes_stored_weights && is_narrower(stored, softmax)) {
+    for (const Index tile : {16, 32, 64, 128, 1 << 20}) {
+      AttentionDevice& summed = add("the row sum adds weights as they are stored, in " + std::string(p.name) +
+                                    ": contract key row_sum");
+      summed.weight = to(stored), summed.tile = tile, summed.adds_stored = true;
+    }
+  }
   for (const Index tile : {32, 64, 128, 1 << 20}) {
     for (const bool adds_stored : {false, true}) {
       AttentionDevice& cut = add(adds_stored ? "weights P cut off before the row sum adds them"

@@ -16,8 +16,9 @@ namespace attest {
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
-constexpr double least_explained = 0.7;  // many ways to split are tried
-constexpr double most_left = 4;          // mean square of errors, in units of what is predicted
+constexpr double least_explained = 0.7;           // of what rounds
+constexpr double least_explained_exactly = 0.95;  // of other weights: many ways to split are tried
+constexpr double most_left = 4;                   // mean square of errors, in units of what is predicted
 
 /// What a worker's result is weighted with: e^lse, if it is right. By a maximum m and a row sum l: l e^m.
 enum class Weight {
@@ -29,11 +30,12 @@ enum class Weight {
   without_maximum,    // l
   maximum_in_base_2,  // l 2^m
   maximum_of_next,    // l e^m with the m of the next worker
-  of_maximum          // e^m
+  of_maximum,         // e^m
+  running_maximum     // e to the largest lse so far: 1 when a worker's result joins
 };
 
 /// What a kernel writes as the lse of all.
-enum class MergedLse { merged, right, largest, of_largest_maximum, of_first_maximum };
+enum class MergedLse { merged, merged_natural, right, largest, of_largest_maximum, of_first_maximum };
 
 /// What of the workers but the first is not rescaled to the maximum of all.
 enum class Unscaled { nothing, o, sum };
@@ -48,10 +50,9 @@ struct Merge {
   Unscaled unscaled = Unscaled::nothing;
   bool leaves_last_out = false;  // of the sum of weights
 };
-/// What changes the row sum alone is nearly as well explained by any that changes it as much.
+/// Other weights are nearly as well explained by any others that change them as much.
 double least_share(const Merge& merge) {
-  return merge.leaves_last_out || merge.unscaled != Unscaled::nothing || merge.overlap != 0 ? 0.95
-                                                                                            : least_explained;
+  return merge.o || merge.lse ? least_explained : least_explained_exactly;
 }
 constexpr Index overlaps[] = {0, 1, -1};
 
@@ -149,6 +150,8 @@ Part merged(const Merge& merge, const AttentionRow& row, std::span<const Part> p
         return log_l + next.m;
       case of_maximum:
         return part.m;
+      case running_maximum:
+        return std::ranges::max_element(parts.first(n + 1), {}, &Part::lse)->lse;
       case natural_of_base_2:
         return part.lse * std::numbers::log2e;
       default:
@@ -177,7 +180,9 @@ Part merged(const Merge& merge, const AttentionRow& row, std::span<const Part> p
                                                           : 1;
   switch (merge.lse_of_all) {
     case MergedLse::merged:
-      all.lse = highest + (is_of_base_2 ? std::log2(total) : std::log(total));
+    case MergedLse::merged_natural:
+      all.lse = highest +
+                (is_of_base_2 && merge.lse_of_all == MergedLse::merged ? std::log2(total) : std::log(total));
       all.lse += (1 - of_m) * common;
       break;
     case MergedLse::largest:
@@ -203,6 +208,8 @@ std::vector<Merge> merges(DType softmax, DType of_parts) {
   std::vector<Merge> all;
   for (const auto& [how, weight, lse] :
        {std::tuple{"in base 2: with 2^lse in place of e^lse", base_2, MergedLse::merged},
+        {"in base 2: with 2^lse in place of e^lse", base_2, merged_natural},
+        {"with e to the largest lse so far in place of e^lse", running_maximum, MergedLse::merged},
         {"with e^lse of an lse in base 2", natural_of_base_2, right},
         {"with equal weights: their mean, without lse", equal, right},
         {"with the lse of the next split", of_next, right},
@@ -264,7 +271,7 @@ std::vector<Merge> merges(DType softmax, DType of_parts) {
 }  // namespace
 
 std::vector<DiagnosisEntry> wrong_merge(std::span<const AttentionRow> rows, const Contract& contract) {
-  std::optional<DiagnosisEntry> best;
+  std::optional<DiagnosisEntry> best, best_of_o;
   if (rows.empty()) return {};
   const std::vector<Merge> faults =
       merges(contract.softmax_dtype, contract.split_dtype.value_or(contract.softmax_dtype));
@@ -289,18 +296,24 @@ std::vector<DiagnosisEntry> wrong_merge(std::span<const AttentionRow> rows, cons
       return fit.denies() || (fit.exact > most_left * count && fit.explained() < least_explained);
     };
     for (std::size_t n = 0; n < faults.size(); ++n) {
-      if (leaves(of_o[n], elements) || leaves(of_lse[n], static_cast<double>(rows.size()))) continue;
-      const double explained = (of_o[n] + of_lse[n]).explained();
+      const bool lse_fits = !leaves(of_lse[n], static_cast<double>(rows.size()));
+      // Other weights show in o. The lse of their sum may be written in more ways than are known.
+      const bool is_weighted_wrongly = faults[n].weight != Weight::natural && !of_o[n].denies();
+      if (leaves(of_o[n], elements) || !(lse_fits || is_weighted_wrongly)) continue;
+      const double explained = (lse_fits ? of_o[n] + of_lse[n] : of_o[n]).explained();
+      std::optional<DiagnosisEntry>& likeliest = lse_fits ? best : best_of_o;
       if (explained < least_share(faults[n])) continue;
-      if (best && explained <= best->confidence + least_gain) continue;
-      best = {faults[n].fault, explained,
-              "a kernel that does so, with " +
-                  std::string(split.way == Split::Way::in_turn ? "tiles in turn of "
-                                                               : "the first split at key ") +
-                  std::to_string(split.boundaries(keys)[1]) + ", would make " + percent(explained) +
-                  " of the errors beyond what the contract explains"};
+      if (likeliest && explained <= likeliest->confidence + least_gain) continue;
+      likeliest = {faults[n].fault, explained,
+                   "a kernel that does so, with " +
+                       std::string(split.way == Split::Way::in_turn ? "tiles in turn of "
+                                                                    : "the first split at key ") +
+                       std::to_string(split.boundaries(keys)[1]) + ", would make " + percent(explained) +
+                       " of the errors " + (lse_fits ? "" : "of o ") + "beyond what the contract explains" +
+                       (lse_fits ? "" : "; its lse is written in another way")};
     }
   }
+  if (!best) best = best_of_o;
   if (!best || best->confidence < least_explained) return {};
   return {*best};
 }

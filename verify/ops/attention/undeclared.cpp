@@ -1,8 +1,9 @@
-// Options that a kernel seems to have and its dump does not declare: found as numbers that explain the
-// errors.
+// Options that a kernel seems to have and its dump does not declare, or declares otherwise: found as numbers
+// that explain the errors.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <limits>
 #include <map>
 #include <numbers>
 
@@ -11,12 +12,13 @@
 namespace attest {
 namespace {
 
+constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr double least_explained_of_softcap = 0.99 * preference_for_constants;
 constexpr std::size_t least_rows = 3;  // of a head: to one row any sink fits
 
 Fits fits_of_softcap(std::span<const AttentionRow> rows, double cap) {
   AttentionDevice device;
-  const double scale = rows.front().spec->scale;
-  device.raw_score = [=](double x) { return cap * std::tanh(scale * x / cap) / scale; };
+  device.softcap = cap;
   return fits(device, rows);
 }
 
@@ -66,27 +68,41 @@ std::vector<DiagnosisEntry> undeclared_sink(std::span<const AttentionRow> rows) 
   return fitted_fault(with_sink, cause);
 }
 
-std::vector<DiagnosisEntry> undeclared_softcap(std::span<const AttentionRow> rows) {
+/// One that is not declared, or another one than is.
+std::vector<DiagnosisEntry> other_softcap(std::span<const AttentionRow> rows) {
+  constexpr double least_step = 1e-5, least_change = 1e-3;  // of its logarithm
+  constexpr double most_cap = 512;                          // or rather none
   const AttentionSpec& spec = *rows.front().spec;
-  if (spec.softcap > 0 || spec.scale == 0) return {};
-  const auto explained = [&](double log_cap) {
+  if (spec.scale == 0) return {};
+  const double declared = spec.softcap > 0 ? std::log(spec.softcap) : infinity;
+  const auto left = [&](double log_cap) {
     const Fits both = fits_of_softcap(rows, std::exp(log_cap));
-    return (both.o + both.lse).explained();
+    const double other = (both.o + both.lse).other;
+    return std::isfinite(other) ? other : infinity;
   };
-  double best = 0, most = 0;
+  double best = declared, least = std::isfinite(declared) ? left(declared) : infinity;
   for (int power = -2; power <= 9; ++power) {
-    const double share = explained(power * std::numbers::ln2);
-    if (share > most) most = share, best = power * std::numbers::ln2;
+    const double now = left(power * std::numbers::ln2);
+    if (now < least) least = now, best = power * std::numbers::ln2;
   }
-  for (double step = std::numbers::ln2 / 2; most > 0 && step > 1e-3; step /= 2) {
+  for (double step = std::numbers::ln2 / 2; std::isfinite(best) && step > least_step; step /= 2) {
     for (const double near : {best - step, best + step}) {
-      const double share = explained(near);
-      if (share > most) most = share, best = near;
+      const double now = left(near);
+      if (now < least) least = now, best = near;
     }
   }
-  char cause[32];
-  std::snprintf(cause, sizeof cause, "softcap = %.3g", std::exp(best));
-  return fitted_fault(fits_of_softcap(rows, std::exp(best)), cause);
+  if (!std::isfinite(best)) return {};
+  const double cap = std::exp(best);
+  if (std::abs(best - declared) < least_change || cap > most_cap) return {};
+  char cause[64];
+  if (spec.softcap > 0)
+    std::snprintf(cause, sizeof cause, "softcap = %.4g in place of %.4g", cap, spec.softcap);
+  else
+    std::snprintf(cause, sizeof cause, "softcap = %.3g", cap);
+  std::vector<DiagnosisEntry> found = fitted_fault(fits_of_softcap(rows, cap), cause);
+  // Other functions of scores that grow slowly come near.
+  std::erase_if(found, [](const DiagnosisEntry& x) { return x.confidence < least_explained_of_softcap; });
+  return found;
 }
 
 }  // namespace
@@ -94,7 +110,7 @@ std::vector<DiagnosisEntry> undeclared_softcap(std::span<const AttentionRow> row
 std::vector<DiagnosisEntry> undeclared_options(std::span<const AttentionRow> rows) {
   std::vector<DiagnosisEntry> all;
   if (rows.size() < 4) return all;
-  for (const auto& entries : {undeclared_softcap(rows), undeclared_sink(rows)}) {
+  for (const auto& entries : {other_softcap(rows), undeclared_sink(rows)}) {
     all.insert(all.end(), entries.begin(), entries.end());
   }
   return all;

@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "verify/compare.hpp"
 #include "verify/grid.hpp"
 #include "verify/ops/attention/explanations.hpp"
 #include "verify/ops/attention/gradient_regions.hpp"
@@ -28,17 +29,36 @@ std::vector<WeightedSum> of_each_head(const GradientSums& sums) {
   return all;
 }
 
+/// Of places [first, last) of all heads of a group, one head after another.
+std::string rows_of_heads(Index first, Index last, Index rows_of_head) {
+  const auto range = [](const char* what, Index from, Index to) {
+    return what + (from == to ? " " + std::to_string(from)
+                              : "s " + std::to_string(from) + ".." + std::to_string(to));
+  };
+  const Index h = first / rows_of_head, last_h = (last - 1) / rows_of_head, i = first % rows_of_head,
+              last_i = (last - 1) % rows_of_head;
+  const std::string heads = range("query head", h, last_h) + " of a group";
+  if (i == 0 && last_i == rows_of_head - 1) return heads;
+  if (h == last_h) return range("query row", i, last_i) + " of " + heads;
+  return "query rows from row " + std::to_string(i) + " of head " + std::to_string(h) + " to row " +
+         std::to_string(last_i) + " of head " + std::to_string(last_h) + " of a group";
+}
+
+/// places_of_head: fewer than those of a sum where it takes several heads.
 std::optional<DiagnosisEntry> wrong_terms(std::span<const WeightedSum> sums, const std::string& output,
-                                          const std::string& of_each_head = "") {
+                                          Index places_of_head, const std::string& of_each_head = "") {
   const WrongRange range = best_range(sums, false);
   if (range.explained < least_explained) return {};
-  const std::string terms = (output == "dq" ? "keys " : "query rows ") + std::to_string(range.first) + ".." +
-                            std::to_string(range.last - 1) + of_each_head;
+  const std::string terms = output != "dq" && sums.front().places > places_of_head
+                                ? rows_of_heads(range.first, range.last, places_of_head)
+                                : (output == "dq" ? "keys " : "query rows ") + std::to_string(range.first) +
+                                      ".." + std::to_string(range.last - 1) + of_each_head;
   std::string cause;
   if (range.spans_all(sums.front().places)) {
     const double change = range.change[range.change.size() / 2];
-    if (!range.changes_by(change) || std::abs(1 + change) < least_factor) return {};
-    cause = output + " multiplied by " + factor_text(1 + change);
+    const std::string factor = factor_text(1 + change);
+    if (!range.changes_by(change) || std::abs(1 + change) < least_factor || factor == "1") return {};
+    cause = output + " multiplied by " + factor;
   } else if (range.changes_by(-1)) {
     cause = terms + " missing from " + output;
   } else if (range.changes_by(1)) {
@@ -180,7 +200,7 @@ std::optional<Device> multiplied(const std::string& output, std::span<const Weig
     }
   }
   const double factor = square > 0 ? 1 + got / square : 1;
-  if (std::abs(factor) < least_factor) return {};
+  if (std::abs(factor) < least_factor || factor_text(factor) == "1") return {};
   return Device{output + " multiplied by " + factor_text(factor),
                 {},
                 [=](double weight) { return factor * weight; },
@@ -283,15 +303,23 @@ void add_stages(const Contract& contract, const Expected& e, double scale, const
 }
 
 /// Is an element further off than P and dS in the coarsest format there is could take it? Bounds grow at most
-/// as the unit roundoff does.
+/// as the unit roundoff does. Or are wrong elements, taken together, off by more than 8 bits make them, if
+/// errors grow as predicted ones do, or by more than bfloat16 does and much of their own size?
 bool is_gross(const Expected& e, const Contract& contract) {
   if (e.output != "dq" && e.output != "dk" && e.output != "dv") return false;
+  constexpr double much = 0.1, room = 16, room_of_8_bits = 256;  // of squares
   const double given = std::max(unit_roundoff(contract.p_dtype), unit_roundoff(contract.softmax_dtype));
-  const double growth = unit_roundoff(DType::float8_e5m2) / given;
+  const double growth = unit_roundoff(DType::float8_e5m2) / given,
+               in_16_bits = unit_roundoff(DType::bfloat16) / given;
+  double errors = 0, sizes = 0, likely = 0;
   for (Index at = 0; at < e.dumped->size(); ++at) {
-    if (std::abs(e.dumped->values[at] - e.value[at]) > growth * e.rigorous[at]) return true;
+    const double error = std::abs(e.dumped->values[at] - e.value[at]);
+    if (error > growth * e.rigorous[at]) return true;
+    if (within_bound(e, at, e.dumped->values[at]) || !std::isfinite(error)) continue;
+    errors += error * error, sizes += e.value[at] * e.value[at];
+    likely += std::pow(in_16_bits * e.sigma[at], 2);
   }
-  return false;
+  return errors > room_of_8_bits * likely || (errors > much * sizes && errors > room * likely);
 }
 
 }  // namespace
@@ -308,9 +336,10 @@ std::vector<DiagnosisEntry> wrong_gradients(const AttentionCase& attention,
     const GradientSums sums = e.output == "dq" ? wrong_query_sums(attention, saved, contract, e)
                                                : wrong_key_sums(attention, saved, contract, e);
     if (sums.rows.empty()) continue;
-    if (auto entry = wrong_terms(sums.rows, e.output)) all.push_back(*entry);
+    if (auto entry = wrong_terms(sums.rows, e.output, sums.places_of_head)) all.push_back(*entry);
     if (sums.rows.front().places > sums.places_of_head) {
-      if (auto entry = wrong_terms(of_each_head(sums), e.output, " of each head")) all.push_back(*entry);
+      if (auto entry = wrong_terms(of_each_head(sums), e.output, sums.places_of_head, " of each head"))
+        all.push_back(*entry);
     }
     std::vector<Device> candidates = devices(contract, e.dtype, attention.spec.scale, e.output);
     add_stages(contract, e, attention.spec.scale, sums, candidates);

@@ -11,6 +11,9 @@ namespace attest {
 namespace {
 
 constexpr double least_explained = 0.8;
+constexpr double least_explained_by_key = 0.7, gain_of_any_vector = 0.2;
+constexpr const char* any_vector = "another vector";
+constexpr double least_explained_by_factors = 0.95;  // one for each row
 
 WeightedSum sum_of(const AttentionRow& row) {
   WeightedSum sum;
@@ -24,11 +27,35 @@ WeightedSum sum_of(const AttentionRow& row) {
   return sum;
 }
 
+/// Row sums whose lse is far off.
+bool are_wrong_in_lse(std::span<const AttentionRow> rows) {
+  constexpr double most_sigmas = 8;
+  const auto is_wrong = [](const AttentionRow& row) {
+    return row.has_lse && std::abs(row.got_lse - row.lse) > most_sigmas * row.lse_sigma;
+  };
+  return 2 * std::ranges::count_if(rows, is_wrong) > std::ssize(rows);
+}
+
+/// Is lse not that of rows without these keys, or with them twice?
+bool has_other_lse(std::span<const AttentionRow> rows, const WrongRange& range) {
+  Fit lse;
+  for (const AttentionRow& row : rows) {
+    if (!row.has_lse) continue;
+    double mass = 0;
+    for (Index c = 0; c < row.count(); ++c)
+      if (row.key[c] >= range.first && row.key[c] < range.last) mass += row.p[c];
+    const double sum = range.changes_by(-1) ? 1 - mass : 1 + mass;
+    if (sum > 0) lse.add(row.got_lse, row.lse, row.lse + std::log(sum), row.lse_sigma);
+  }
+  return lse.denies();
+}
+
 std::optional<DiagnosisEntry> wrong_range(std::span<const AttentionRow> rows) {
   std::vector<WeightedSum> sums;
   for (const AttentionRow& row : rows) sums.push_back(sum_of(row));
   const WrongRange range = best_range(sums, true);
   if (range.explained < least_explained) return {};
+  if (!range.in_row_sum && !range.spans_all(sums.front().places) && are_wrong_in_lse(rows)) return {};
   const std::string keys = std::to_string(range.first) + ".." + std::to_string(range.last - 1);
   const std::string where = range.in_row_sum ? "" : " in P.V but not in the row sum";
   std::string cause;
@@ -48,10 +75,14 @@ std::optional<DiagnosisEntry> wrong_range(std::span<const AttentionRow> rows) {
                              " keys of zeros take weight: the end of the last tile is not masked"
                        : "the row sum, or the division by it: each row of o is off by a factor";
     if (!is_padding) confidence = std::min(confidence, confidence_of_a_place);
+  } else if (range.in_row_sum && range.is_whole() && has_other_lse(rows, range)) {
+    return {};
   } else if (range.changes_by(-1)) {
     cause = "keys " + keys + " missing" + where;
   } else if (range.changes_by(1)) {
     cause = "keys " + keys + " counted twice" + where;
+  } else if (range.explained < least_explained_by_factors) {
+    return {};
   } else if (range.first == 0 && range.change.front() > 0) {
     cause = "keys " + keys + " not rescaled when a later maximum rose" + where;
   } else if (range.change.front() <= -1) {
@@ -59,6 +90,7 @@ std::optional<DiagnosisEntry> wrong_range(std::span<const AttentionRow> rows) {
   } else {
     char factor[32];
     std::snprintf(factor, sizeof factor, "%.3g", 1 + range.change[range.change.size() / 2]);
+    if (std::string(factor) == "1") return {};
     cause = "weights of keys " + keys + " wrong by a factor (about " + factor + ")" + where;
   }
   return DiagnosisEntry{cause, confidence,
@@ -131,9 +163,10 @@ std::optional<DiagnosisEntry> wrong_key_row(std::span<const AttentionRow> rows) 
   if (share < least_explained) return {};
 
   // Whose row is it? The changes of score are products with what the row differs by.
-  std::string what = "another vector";
+  std::string what = any_vector;
   double nearest = 0.1;
   for (Index j = -1; j < keys && rows.front().spec->softcap == 0; ++j) {
+    if (j == best) continue;
     double distance = 0, size = 0;
     for (const AttentionRow& row : rows) {
       const auto at = std::ranges::find(row.key, best);
@@ -185,9 +218,10 @@ std::optional<DiagnosisEntry> wrong_value_row(std::span<const AttentionRow> rows
   if (explained < least_explained) return {};
 
   // Whose row is it?
-  std::string what = "another vector";
+  std::string what = any_vector;
   double nearest = 0.1;
   for (Index j = -1; j < keys; ++j) {
+    if (j == best) continue;
     double distance = 0, size = 0;
     for (Index e = 0; e < width; ++e) {
       const double v = in.v(g, best, e), taken = v + pr[best * width + e] / pp[best];
@@ -206,13 +240,55 @@ std::optional<DiagnosisEntry> wrong_value_row(std::span<const AttentionRow> rows
                             std::to_string(static_cast<int>(used)) + " rows"};
 }
 
+/// One key that no row sees, or that each counts twice: its weight is multiplied by 1 + x. Nothing is fitted
+/// to the errors but which key it is.
+std::optional<DiagnosisEntry> wrong_key(std::span<const AttentionRow> rows, double x) {
+  const Index keys = rows.front().in->keys();
+  std::vector<double> explained(keys);
+  for (const AttentionRow& row : rows) {
+    for (Index c = 0; c < row.count(); ++c) {
+      if (row.key[c] >= keys) continue;  // of a longer sequence
+      double rr = 0, left = 0;
+      const double sum = 1 + x * row.p[c], change = sum > 0 ? x * row.p[c] / sum : 0;
+      for (std::size_t e = 0; e < row.o.size(); ++e) {
+        const double r = row.got[e] - row.o[e];
+        const double d = change * (row.v(c, static_cast<Index>(e)) - row.o[e]);
+        rr += r * r, left += (r - d) * (r - d);
+      }
+      if (rr > 0) explained[row.key[c]] += std::max(0.0, 1 - left / rr);
+    }
+  }
+  const Index best = std::ranges::max_element(explained) - explained.begin();
+  const double share = explained[best] / static_cast<double>(rows.size());
+  if (rows.size() < 4 || share < least_explained_by_key) return {};
+  Fit lse;
+  for (const AttentionRow& row : rows) {
+    const auto at = std::ranges::lower_bound(row.key, best);
+    if (!row.has_lse || at == row.key.end() || *at != best) continue;
+    lse.add(row.got_lse, row.lse, row.lse + std::log1p(x * row.p[at - row.key.begin()]), row.lse_sigma);
+  }
+  if (lse.denies()) return {};
+  return DiagnosisEntry{
+      "key " + std::to_string(best) + (x < 0 ? " missing" : " counted twice"), share,
+      "explains " + percent(share) + " of the squared errors of " + std::to_string(rows.size()) + " rows"};
+}
+
 }  // namespace
 
 std::vector<DiagnosisEntry> wrong_keys(std::span<const AttentionRow> rows) {
   std::vector<DiagnosisEntry> all;
-  if (rows.empty()) return all;
-  if (auto entry = wrong_value_row(rows)) all.push_back(*entry);
-  if (auto entry = wrong_key_row(rows)) all.push_back(*entry);
+  if (rows.empty() || rows.front().in->keys() == 0) return all;
+  std::optional<DiagnosisEntry> key = wrong_key(rows, -1);
+  if (auto twice = wrong_key(rows, 1); twice && !(key && key->confidence >= twice->confidence)) key = twice;
+  // A vector that is free to be any explains more than a weight that is given.
+  const auto add_row = [&](const std::optional<DiagnosisEntry>& entry) {
+    if (!entry) return;
+    const double gain = entry->cause.ends_with(any_vector) ? gain_of_any_vector : least_gain;
+    if (!key || entry->confidence >= key->confidence + gain) all.push_back(*entry);
+  };
+  add_row(wrong_value_row(rows));
+  add_row(wrong_key_row(rows));
+  if (key && all.empty()) all.push_back(*key);
   if (auto entry = shifted_values(rows)) all.push_back(*entry);
   if (auto entry = wrong_range(rows)) all.push_back(*entry);
   return all;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <numbers>
 #include <tuple>
 
 #include "verify/ops/attention/device.hpp"
@@ -14,7 +15,7 @@ constexpr double least_scale_error = 2e-5;
 
 /// To fewer, a number fits by chance.
 constexpr Index least_rows_of_lse = 4;
-constexpr double least_explained_of_lse = 0.95 * preference_for_constants;
+constexpr double least_explained_of_lse = 0.99 * preference_for_constants;
 
 /// Of the exact answer with another scale.
 Fits fits_of_scale(std::span<const AttentionRow> rows, double factor) {
@@ -68,6 +69,19 @@ std::vector<AttentionDevice> wrong_softmax_devices(std::span<const AttentionRow>
       AttentionDevice& device = add(what + of_tiles);
       device.keeps_output_scale = output, device.keeps_sum_scale = sum, device.tile = tile;
     }
+    const auto of_base = [&](const std::string& fault, double power, bool is_of_weights) {
+      AttentionDevice& device = add(fault);
+      (is_of_weights ? device.weight_power : device.rescale_power) = power, device.tile = tile;
+    };
+    const std::string in_weights = " in the weights, but not where the maximum rises from tile to tile";
+    const std::string between = " where the maximum rises from tile to tile, but not in the weights";
+    of_base("exp for exp2" + in_weights, std::numbers::log2e, true);
+    of_base("exp2 for exp" + in_weights, std::numbers::ln2, true);
+    of_base("exp for exp2" + between, std::numbers::log2e, false);
+    of_base("exp2 for exp" + between, std::numbers::ln2, false);
+    AttentionDevice& device =
+        add("the row sum of a new tile of " + std::to_string(tile) + " keys rescaled as those before it are");
+    device.rescales_new_sum = true, device.tile = tile;
   }
   for (const Index tile : {16, 32, 64, 80, 96, 128}) {
     const std::string of_tile = " in the last tile of " + std::to_string(tile) + " keys that a row sees";
@@ -96,7 +110,8 @@ std::vector<AttentionDevice> wrong_softmax_devices(std::span<const AttentionRow>
     device.fault = cause;
   }
   const double factor = factor_of_o(rows);
-  if (std::abs(factor) > 0.01) {  // else it is 0, which has a name of its own
+  // 0 has a name of its own, and 1 is none.
+  if (std::abs(factor) > 0.01 && factor_text(factor) != "1") {
     AttentionDevice& device = add("o multiplied by " + factor_text(factor));
     device.output = [=](double x) { return factor * x; };
     device.is_fitted = true;
