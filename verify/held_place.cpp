@@ -6,6 +6,7 @@
 
 #include "verify/region.hpp"
 #include "verify/runs.hpp"
+#include "verify/text.hpp"
 
 namespace attest {
 namespace {
@@ -42,8 +43,8 @@ std::string indices_text(const std::vector<bool>& holds, const std::vector<bool>
     bool is_periodic = first < step;
     for (Index n = 0; n < extent && is_periodic; ++n) is_periodic = holds[n] == (n % step == first);
     if (is_periodic)
-      return "every " + (step == 2 ? "second " : std::to_string(step) + "th ") + words_for(kind, true) +
-             of_axis + " from " + std::to_string(first) + " on";
+      return "every " + ordinal(step) + " " + words_for(kind, true) + of_axis + " from " +
+             std::to_string(first) + " on";
   }
   if (runs.size() > most_runs) return "";
   std::string list;

@@ -172,6 +172,18 @@ std::string painted(const std::string& text, Color color, const TextStyle& style
   return std::string("\x1b[") + code + "m" + text + "\x1b[0m";
 }
 
+std::string ordinal(Index n) {
+  if (n == 2) return "second";
+  if (n == 3) return "third";
+  const bool is_teen = n / 10 % 10 == 1;
+  const char* ending = is_teen || n % 10 > 3 ? "th"
+                       : n % 10 == 1         ? "st"
+                       : n % 10 == 2         ? "nd"
+                       : n % 10 == 3         ? "rd"
+                                             : "th";
+  return std::to_string(n) + ending;
+}
+
 std::string number_text(double value, int digits) {
   return std::isfinite(value) ? digits_text(value, std::chars_format::general, digits) : special_text(value);
 }

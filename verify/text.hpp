@@ -45,6 +45,9 @@ std::string number_text(double value, int digits);
 /// The fewest digits that read back as the same double.
 std::string exact_text(double value);
 
+/// "second", "third", "4th", "21st": n is above 0, the first is "1st".
+std::string ordinal(Index n);
+
 /// |error| / bound to two or three digits: "0.62", "1.20", "12", "3.4e+05", "inf". Never rounded onto or
 /// across 1.
 std::string ratio_text(double ratio);

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "verify/compare.hpp"
+#include "verify/median.hpp"
 #include "verify/ops/activation/problem.hpp"
 #include "verify/text.hpp"
 
@@ -26,13 +27,6 @@ double inverse_erf(double f, double x) {
   constexpr int steps = 6;  // of Newton
   for (int n = 0; n < steps; ++n) x -= (std::erf(x) - f) * std::exp(x * x) / (2 * std::numbers::inv_sqrtpi);
   return x;
-}
-
-double median(std::vector<double> all) {
-  if (all.empty()) return std::nan("");
-  const auto middle = all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2);
-  std::ranges::nth_element(all, middle);
-  return *middle;
 }
 
 /// A number as a program may have it: to fewer and fewer digits.

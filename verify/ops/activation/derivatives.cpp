@@ -6,6 +6,7 @@
 #include <set>
 
 #include "verify/compare.hpp"
+#include "verify/median.hpp"
 #include "verify/ops/activation/problem.hpp"
 #include "verify/text.hpp"
 
@@ -80,13 +81,6 @@ std::vector<WrongDerivative> of_sigmoid_form(double a) {
     all.push_back({"the second term of the derivative without the factor " + number_text(a, 4),
                    with([](double x, double s) { return s + x * s * (1 - s); })});
   return all;
-}
-
-double median(std::vector<double> all) {
-  if (all.empty()) return std::nan("");
-  const auto middle = all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2);
-  std::ranges::nth_element(all, middle);
-  return *middle;
 }
 
 }  // namespace

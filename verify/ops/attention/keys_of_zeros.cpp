@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 
+#include "verify/median.hpp"
 #include "verify/ops/attention/device.hpp"
 #include "verify/ops/attention/reads.hpp"
 
@@ -19,11 +20,6 @@ double count_in(const AttentionRow& row) {
   double got = 0, square = 0;
   for (std::size_t e = 0; e < row.o.size(); ++e) got += row.got[e] * row.o[e], square += row.o[e] * row.o[e];
   return std::exp(row.lse) * (square / got - 1);
-}
-
-double median(std::vector<double> x) {
-  std::ranges::nth_element(x, x.begin() + std::ssize(x) / 2);
-  return x[x.size() / 2];
 }
 
 }  // namespace

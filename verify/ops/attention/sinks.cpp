@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <map>
 
+#include "verify/median.hpp"
 #include "verify/ops/attention/device.hpp"
 
 namespace attest {
@@ -13,12 +14,6 @@ constexpr std::size_t least_rows = 3;  // of a head: to one row any sink fits
 constexpr double least_change = 1e-3;
 constexpr double least_difference = 36;  // of squares of errors in units of what is predicted
 constexpr Index most_heads_named = 3;
-
-/// The number in the middle.
-double median(std::vector<double> x) {
-  std::ranges::nth_element(x, x.begin() + std::ssize(x) / 2);
-  return x[x.size() / 2];
-}
 
 /// The row sum that a row seems to have over the right one; NaN if that cannot be told.
 double ratio_of_sums(const AttentionRow& row) {

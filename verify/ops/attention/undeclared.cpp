@@ -7,6 +7,7 @@
 #include <map>
 #include <numbers>
 
+#include "verify/median.hpp"
 #include "verify/ops/attention/device.hpp"
 
 namespace attest {
@@ -20,12 +21,6 @@ Fits fits_of_softcap(std::span<const AttentionRow> rows, double cap) {
   AttentionDevice device;
   device.softcap = cap;
   return fits(device, rows);
-}
-
-/// The number in the middle.
-double median(std::vector<double> x) {
-  std::ranges::nth_element(x, x.begin() + std::ssize(x) / 2);
-  return x[x.size() / 2];
 }
 
 /// log(e^a + e^b)

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "verify/compare.hpp"
+#include "verify/median.hpp"
 #include "verify/ops/norm/problem.hpp"
 #include "verify/ops/norm/row_statistics.hpp"
 #include "verify/ops/norm/variants.hpp"
@@ -21,13 +22,6 @@ constexpr double most_padding = 4;  // times the width
 
 /// A number as a program may have it: to fewer and fewer digits.
 constexpr int most_digits = 4;
-
-double median(std::vector<double> all) {
-  if (all.empty()) return std::nan("");
-  const auto middle = all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2);
-  std::ranges::nth_element(all, middle);
-  return *middle;
-}
 
 const Expected* wrong_output(std::span<const Expected> expected, std::string_view output) {
   const auto e = std::ranges::find(expected, output, &Expected::output);

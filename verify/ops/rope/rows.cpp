@@ -200,8 +200,7 @@ std::string place_of(const std::vector<Index>& wrong, const RopeCase& rope, cons
     if (are_most(step) && std::ranges::all_of(runs, [&](const IndexRun& run) {
           return run.first == run.last && (run.first - first) % step == 0;
         }))
-      return ", in every " + (step == 2 ? "second" : std::to_string(step) + "th") + " row from " +
-             std::to_string(first) + " on" + text;
+      return ", in every " + ordinal(step) + " row from " + std::to_string(first) + " on" + text;
   }
   return ", in " + (runs.size() > most_runs ? "some rows" : "rows " + text_of(runs)) + text;
 }
