@@ -60,7 +60,7 @@ TEST_CASE("ALiBi of other distances is named") {
 }
 
 TEST_CASE("ALiBi of other slopes is named") {
-  const DType element = GENERATE(DType::float16, DType::float32);
+  const DType element = DType::float32;
   const auto with_slopes = [&](auto slope) {
     Setup setup = declared(element);
     setup.has_alibi = true;
