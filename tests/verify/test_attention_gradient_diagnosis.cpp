@@ -281,7 +281,6 @@ TEST_CASE("delta of another base, and query heads that a gradient lacks, are nam
 TEST_CASE("gradients that are too small for more digits were not stored in fewer") {
   Setup setup = small();
   Case c = right_dump(setup);
-  Tensor& dq = c.out.at("dq");
   for (double& x : c.in.at("do").values) x *= 0x1p-12;
   AttentionInputs in = views_of(c);
   const Tensor& d_o = c.in.at("do");
@@ -289,6 +288,7 @@ TEST_CASE("gradients that are too small for more digits were not stored in fewer
   const Kernel kernel = honest_kernels(setup.element)[0].kernel;
   store(c, run(kernel, setup.spec, in, view, setup.element), {"o", "lse", "dq", "dk", "dv"}, setup.element,
         setup.element);
+  Tensor& dq = c.out.at("dq");
   for (Index n = 0; n < dq.size(); n += 5) dq.values[n] *= 2;
   for (const DiagnosisEntry& x : judged(c).diagnosis) CHECK(x.cause.find("stored in") == std::string::npos);
 }
