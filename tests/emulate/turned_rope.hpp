@@ -10,6 +10,10 @@
 
 namespace attest::emulate {
 
+inline double in_float(double x) {
+  return round_to(x, DType::float32);
+}
+
 /// The dump with its outputs turned by the cosine and sine that coefficients(b S + s, k) gives.
 template <class Coefficients>
 Case turned(const RopeSetup& setup, Case c, const Coefficients& coefficients) {

@@ -19,10 +19,6 @@ using namespace attest::emulate;
 
 constexpr DType elements[] = {DType::float16, DType::bfloat16, DType::float32};
 
-double in_float(double x) {
-  return round_to(x, DType::float32);
-}
-
 /// First cause where pair k of row b S + s has the angle position(row) * frequency(k), in float32.
 template <class Position, class Frequency>
 std::string cause_of_angles(const RopeSetup& setup, const Position& position, const Frequency& frequency) {

@@ -18,10 +18,6 @@ using namespace attest::emulate;
 
 constexpr DType elements[] = {DType::float16, DType::bfloat16, DType::float32};
 
-double in_float(double x) {
-  return round_to(x, DType::float32);
-}
-
 }  // namespace
 
 TEST_CASE("a rotation that is missing in a part of the heads or columns is named with the place") {
