@@ -14,7 +14,7 @@ endif()
 install(EXPORT attestTargets NAMESPACE attest:: DESTINATION ${package_dir})
 # The headers that name HDF5's types are for our sources only.
 install(DIRECTORY core ref verify DESTINATION include/attest
-  FILES_MATCHING PATTERN "*.hpp" REGEX "/(hdf5_handle|dump_dataset|dump_types)\\.hpp$" EXCLUDE PATTERN program EXCLUDE)
+  FILES_MATCHING PATTERN "*.hpp" REGEX "/dump/(hdf5_handle|dataset|types)\\.hpp$" EXCLUDE PATTERN program EXCLUDE)
 
 write_basic_package_version_file(attestConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES cmake/attestConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/attestConfigVersion.cmake

@@ -5,7 +5,7 @@
 #include <sstream>
 
 #include "core/dtype.hpp"
-#include "verify/contract_presets.hpp"
+#include "verify/contract/presets.hpp"
 #include "verify/text.hpp"
 
 namespace attest {

@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "verify/axes.hpp"
+#include "verify/axes/axes.hpp"
 #include "verify/findings.hpp"
 #include "verify/op.hpp"
 

@@ -63,7 +63,7 @@ struct OtherContract {
   std::vector<OutputFindings> outputs;  // under that contract
 };
 
-/// Which contracts a case satisfies beside or in place of its own: verify/contract_fit.hpp.
+/// Which contracts a case satisfies beside or in place of its own: verify/contract/fit.hpp.
 struct ContractFit {
   Verdict verdict = Verdict::pass;      // under the case's own contract, whatever a baseline says
   Attributes contract;                  // the case's own, as far as it was varied, key by key

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <optional>
 
-#include "verify/region.hpp"
-#include "verify/runs.hpp"
+#include "verify/axes/region.hpp"
+#include "verify/axes/runs.hpp"
 #include "verify/text.hpp"
 
 namespace attest {

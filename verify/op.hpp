@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "verify/case.hpp"
-#include "verify/contract_reader.hpp"
+#include "verify/contract/reader.hpp"
 #include "verify/expected.hpp"
 #include "verify/findings.hpp"
 #include "verify/inputs/generated.hpp"
@@ -116,7 +116,7 @@ struct Op {
   std::string_view name, summary;
   std::vector<Port> inputs, outputs;
   std::vector<SpecKey> spec;
-  std::vector<SpecKey> contract;  // the likeliest to be broken first: verify/contract_fit.hpp
+  std::vector<SpecKey> contract;  // the likeliest to be broken first: verify/contract/fit.hpp
   /// Throws InvalidCase where the case is malformed. The case must outlive the problem.
   std::unique_ptr<Problem> (*read)(const Case& c);
   OpInputs generated = {};

@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "core/invalid_case.hpp"
-#include "verify/contract_presets.hpp"
+#include "verify/contract/presets.hpp"
 #include "verify/op.hpp"
 #include "verify/ops/ops.hpp"
 

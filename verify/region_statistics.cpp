@@ -5,7 +5,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "verify/axis_names.hpp"
+#include "verify/axes/axis_names.hpp"
 #include "verify/error_samples.hpp"
 #include "verify/statistics.hpp"
 

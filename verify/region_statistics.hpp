@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "verify/axes.hpp"
+#include "verify/axes/axes.hpp"
 #include "verify/expected.hpp"
 #include "verify/spread_by_region.hpp"
 

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <numeric>
 
-#include "verify/axes.hpp"
-#include "verify/layout.hpp"
+#include "verify/axes/axes.hpp"
+#include "verify/axes/layout.hpp"
 #include "verify/text.hpp"
 
 namespace attest {

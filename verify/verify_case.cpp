@@ -7,12 +7,12 @@
 #include <iterator>
 
 #include "verify/advice.hpp"
-#include "verify/axes.hpp"
+#include "verify/axes/axes.hpp"
+#include "verify/axes/region.hpp"
 #include "verify/compare.hpp"
 #include "verify/diagnose.hpp"
-#include "verify/digest.hpp"
+#include "verify/dump/digest.hpp"
 #include "verify/judge.hpp"
-#include "verify/region.hpp"
 #include "verify/region_statistics.hpp"
 #include "verify/report/picture_maker.hpp"
 

@@ -3,7 +3,7 @@
 
 #include <functional>
 
-#include "verify/dump.hpp"
+#include "verify/dump/dump.hpp"
 #include "verify/findings.hpp"
 #include "verify/op.hpp"
 #include "verify/progress.hpp"

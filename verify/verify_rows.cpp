@@ -10,12 +10,12 @@
 #include <memory>
 #include <numeric>
 
-#include "verify/axes.hpp"
+#include "verify/axes/axes.hpp"
+#include "verify/axes/region.hpp"
 #include "verify/compare.hpp"
 #include "verify/diagnose.hpp"
-#include "verify/digest.hpp"
+#include "verify/dump/digest.hpp"
 #include "verify/judge.hpp"
-#include "verify/region.hpp"
 #include "verify/region_statistics.hpp"
 #include "verify/report/picture_maker.hpp"
 #include "verify/verify_case.hpp"

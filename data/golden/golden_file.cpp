@@ -7,7 +7,7 @@
 #include <stdexcept>
 
 #include "core/dtype.hpp"
-#include "verify/hdf5_handle.hpp"
+#include "verify/dump/hdf5_handle.hpp"
 
 namespace attest::golden {
 namespace {

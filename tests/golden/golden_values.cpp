@@ -6,8 +6,8 @@
 #include <filesystem>
 #include <stdexcept>
 
-#include "verify/dump.hpp"
-#include "verify/hdf5_handle.hpp"
+#include "verify/dump/dump.hpp"
+#include "verify/dump/hdf5_handle.hpp"
 
 namespace attest::test {
 namespace {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "tiled/emulated.hpp"
-#include "verify/dump.hpp"
+#include "verify/dump/dump.hpp"
 #include "verify/ops/attention/case.hpp"
 
 namespace {

@@ -1,5 +1,5 @@
 // Which contract a dump satisfies: on kernels with a planted precision, and on judgements that are made up.
-#include "verify/contract_fit.hpp"
+#include "verify/contract/fit.hpp"
 
 #include <algorithm>
 #include <set>

@@ -5,7 +5,7 @@
 #include "tests/catch.hpp"
 #include "tests/emulate/honest_attention.hpp"
 #include "tests/emulate/judged.hpp"
-#include "verify/contract_keys.hpp"
+#include "verify/contract/keys.hpp"
 
 namespace {
 

@@ -8,8 +8,8 @@
 #include "tests/emulate/cases.hpp"
 #include "tests/emulate/judged.hpp"
 #include "verify/bounds/arithmetic.hpp"
-#include "verify/contract_keys.hpp"
-#include "verify/contract_presets.hpp"
+#include "verify/contract/keys.hpp"
+#include "verify/contract/presets.hpp"
 
 namespace {
 

@@ -3,9 +3,9 @@
 #include <cmath>
 
 #include "tests/catch.hpp"
+#include "verify/axes/extents.hpp"
 #include "verify/bounds/expected_view.hpp"
 #include "verify/describe.hpp"
-#include "verify/extents.hpp"
 #include "verify/keys.hpp"
 #include "verify/verify_case.hpp"
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "tests/catch.hpp"
-#include "verify/inspect.hpp"
+#include "verify/dump/inspect.hpp"
 
 namespace {
 

@@ -5,10 +5,10 @@
 #include <vector>
 
 #include "core/rope.hpp"
+#include "verify/axes/layout.hpp"
 #include "verify/bounds/arithmetic.hpp"
 #include "verify/bounds/rope_angles.hpp"
 #include "verify/expected.hpp"
-#include "verify/layout.hpp"
 
 namespace attest::bounds {
 

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "core/attention.hpp"
+#include "verify/axes/layout.hpp"
 #include "verify/inputs/generated.hpp"
-#include "verify/layout.hpp"
 
 namespace attest {
 

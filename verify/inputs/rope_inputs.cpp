@@ -2,8 +2,8 @@
 #include <cmath>
 
 #include "core/invalid_case.hpp"
+#include "verify/axes/layout.hpp"
 #include "verify/inputs/make_inputs.hpp"
-#include "verify/layout.hpp"
 
 namespace attest {
 namespace {

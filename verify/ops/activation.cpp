@@ -3,9 +3,9 @@
 #include <cmath>
 
 #include "core/invalid_case.hpp"
+#include "verify/axes/extents.hpp"
 #include "verify/bounds/activation.hpp"
-#include "verify/contract_keys.hpp"
-#include "verify/extents.hpp"
+#include "verify/contract/keys.hpp"
 #include "verify/inputs/make_inputs.hpp"
 #include "verify/keys.hpp"
 #include "verify/ops/activation/problem.hpp"

@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "verify/bounds/attention_forward.hpp"
-#include "verify/contract_keys.hpp"
+#include "verify/contract/keys.hpp"
 #include "verify/inputs/make_inputs.hpp"
 #include "verify/ops/attention/delta.hpp"
 #include "verify/ops/attention/keys.hpp"

@@ -5,7 +5,7 @@
 
 #include "core/array.hpp"
 #include "ref/rope.hpp"
-#include "verify/contract_keys.hpp"
+#include "verify/contract/keys.hpp"
 #include "verify/inputs/make_inputs.hpp"
 #include "verify/ops/ops.hpp"
 #include "verify/ops/rope/problem.hpp"

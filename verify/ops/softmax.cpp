@@ -4,9 +4,9 @@
 #include <limits>
 
 #include "core/invalid_case.hpp"
+#include "verify/axes/extents.hpp"
 #include "verify/bounds/softmax.hpp"
-#include "verify/contract_keys.hpp"
-#include "verify/extents.hpp"
+#include "verify/contract/keys.hpp"
 #include "verify/inputs/make_inputs.hpp"
 #include "verify/keys.hpp"
 #include "verify/ops/ops.hpp"

@@ -8,7 +8,7 @@
 #include <optional>
 
 #include "verify/atomic_file.hpp"
-#include "verify/compare_dumps.hpp"
+#include "verify/dump/compare_dumps.hpp"
 
 namespace attest {
 namespace {

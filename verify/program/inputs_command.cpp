@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <limits>
 
-#include "verify/dump_writer.hpp"
-#include "verify/extents.hpp"
+#include "verify/axes/extents.hpp"
+#include "verify/dump/writer.hpp"
 #include "verify/inputs/suite.hpp"
 #include "verify/op.hpp"
 #include "verify/program/ops_command.hpp"

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "verify/atomic_file.hpp"
-#include "verify/dump.hpp"
-#include "verify/inspect.hpp"
+#include "verify/dump/dump.hpp"
+#include "verify/dump/inspect.hpp"
 #include "verify/program/compare_command.hpp"
 #include "verify/program/inputs_command.hpp"
 #include "verify/program/ops_command.hpp"

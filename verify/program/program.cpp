@@ -11,7 +11,7 @@
 #include <filesystem>
 
 #include "verify/atomic_file.hpp"
-#include "verify/dump.hpp"
+#include "verify/dump/dump.hpp"
 #include "verify/text.hpp"
 
 namespace attest {

@@ -11,8 +11,8 @@
 
 #include "verify/atomic_file.hpp"
 #include "verify/baseline.hpp"
-#include "verify/contract_fit.hpp"
-#include "verify/dump.hpp"
+#include "verify/contract/fit.hpp"
+#include "verify/dump/dump.hpp"
 #include "verify/progress.hpp"
 #include "verify/report.hpp"
 #include "verify/verify_case.hpp"

@@ -3,8 +3,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "verify/compare_dumps.hpp"
-#include "verify/extents.hpp"
+#include "verify/axes/extents.hpp"
+#include "verify/dump/compare_dumps.hpp"
 
 namespace attest {
 namespace {

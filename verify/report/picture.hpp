@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "verify/runs.hpp"
+#include "verify/axes/runs.hpp"
 
 namespace attest {
 

@@ -6,7 +6,7 @@
 #include <limits>
 #include <numeric>
 
-#include "verify/axis_names.hpp"
+#include "verify/axes/axis_names.hpp"
 #include "verify/compare.hpp"
 
 namespace attest {

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "verify/axes.hpp"
+#include "verify/axes/axes.hpp"
 #include "verify/expected.hpp"
 #include "verify/report/picture.hpp"
 

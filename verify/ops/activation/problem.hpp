@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "ref/activation.hpp"
-#include "verify/contract_keys.hpp"
+#include "verify/contract/keys.hpp"
 #include "verify/op.hpp"
 
 namespace attest {

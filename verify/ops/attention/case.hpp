@@ -8,10 +8,10 @@
 #include "core/array.hpp"
 #include "core/attention.hpp"
 #include "core/contract.hpp"
+#include "verify/axes/extents.hpp"
+#include "verify/axes/layout.hpp"
 #include "verify/case.hpp"
-#include "verify/extents.hpp"
 #include "verify/keys.hpp"
-#include "verify/layout.hpp"
 
 namespace attest {
 

@@ -9,7 +9,7 @@
 
 #include "ref/attention.hpp"
 #include "verify/bounds/attention_backward.hpp"
-#include "verify/contract_keys.hpp"
+#include "verify/contract/keys.hpp"
 #include "verify/ops/attention/case.hpp"
 #include "verify/recheck.hpp"
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "ref/multihead_attention.hpp"
-#include "verify/extents.hpp"
+#include "verify/axes/extents.hpp"
 #include "verify/keys.hpp"
 
 namespace attest {

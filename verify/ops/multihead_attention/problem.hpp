@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "verify/bounds/linear.hpp"
-#include "verify/contract_keys.hpp"
+#include "verify/contract/keys.hpp"
 #include "verify/op.hpp"
 #include "verify/ops/multihead_attention/case.hpp"
 

@@ -6,8 +6,8 @@
 
 #include "core/invalid_case.hpp"
 #include "ref/norm.hpp"
-#include "verify/contract_keys.hpp"
-#include "verify/extents.hpp"
+#include "verify/axes/extents.hpp"
+#include "verify/contract/keys.hpp"
 #include "verify/text.hpp"
 
 namespace attest {

@@ -8,7 +8,7 @@
 #include "core/norm.hpp"
 #include "verify/bounds/norm_row.hpp"
 #include "verify/case.hpp"
-#include "verify/contract_reader.hpp"
+#include "verify/contract/reader.hpp"
 #include "verify/op.hpp"
 
 namespace attest {

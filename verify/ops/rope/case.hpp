@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "core/rope.hpp"
+#include "verify/axes/extents.hpp"
 #include "verify/bounds/rope.hpp"
 #include "verify/case.hpp"
-#include "verify/extents.hpp"
 #include "verify/keys.hpp"
 
 namespace attest {

@@ -5,12 +5,12 @@
 #include <set>
 #include <string>
 
+#include "verify/axes/runs.hpp"
 #include "verify/compare.hpp"
 #include "verify/diagnose.hpp"
 #include "verify/ops/rope/problem.hpp"
 #include "verify/ops/rope/sample.hpp"
 #include "verify/ops/rope/turns.hpp"
-#include "verify/runs.hpp"
 #include "verify/text.hpp"
 
 namespace attest {

@@ -6,12 +6,12 @@
 #include <optional>
 #include <utility>
 
+#include "verify/axes/runs.hpp"
 #include "verify/compare.hpp"
 #include "verify/ops/rope/problem.hpp"
 #include "verify/ops/rope/sample.hpp"
 #include "verify/ops/rope/turns.hpp"
 #include "verify/ops/sample.hpp"
-#include "verify/runs.hpp"
 #include "verify/text.hpp"
 
 namespace attest {

@@ -6,7 +6,7 @@
 
 #include "core/contract.hpp"
 #include "verify/case.hpp"
-#include "verify/contract_reader.hpp"
+#include "verify/contract/reader.hpp"
 #include "verify/op.hpp"
 
 namespace attest {

@@ -1,5 +1,5 @@
 // Lists a case for `attest inspect`.
-#include "verify/inspect.hpp"
+#include "verify/dump/inspect.hpp"
 
 #include <algorithm>
 

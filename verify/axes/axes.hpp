@@ -5,9 +5,10 @@
 #include <vector>
 
 #include "verify/case.hpp"
-#include "verify/op.hpp"
 
 namespace attest {
+
+struct Op;
 
 /// From the finest to the coarsest, as a place is told: "column 3 of row 7 of head 0 of batch entry 1".
 enum class AxisKind { column, copy, key, row, head, batch, unknown };

@@ -10,7 +10,7 @@
 
 #include "core/dtype.hpp"
 #include "verify/case.hpp"
-#include "verify/hdf5_handle.hpp"
+#include "verify/dump/hdf5_handle.hpp"
 
 namespace attest {
 

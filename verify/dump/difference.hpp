@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "verify/axes.hpp"
-#include "verify/compare_dumps.hpp"
-#include "verify/region.hpp"
+#include "verify/axes/axes.hpp"
+#include "verify/axes/region.hpp"
+#include "verify/dump/compare_dumps.hpp"
 
 namespace attest {
 

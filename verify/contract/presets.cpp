@@ -1,6 +1,6 @@
 // Contracts of hardware and libraries by name: a table. A row says what is known, with its source; where
 // nothing is, it has the weakest value that is sound, and says so.
-#include "verify/contract_presets.hpp"
+#include "verify/contract/presets.hpp"
 
 #include <algorithm>
 

@@ -1,9 +1,9 @@
 // Reads the contract of a case: its own keys, and for the others those of its preset.
-#include "verify/contract_reader.hpp"
+#include "verify/contract/reader.hpp"
 
 #include <algorithm>
 
-#include "verify/contract_presets.hpp"
+#include "verify/contract/presets.hpp"
 
 namespace attest {
 

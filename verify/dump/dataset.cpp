@@ -1,5 +1,5 @@
 // Datasets and attributes. Every size is checked against what the file holds before memory is taken for it.
-#include "verify/dump_dataset.hpp"
+#include "verify/dump/dataset.hpp"
 
 #include <algorithm>
 #include <array>
@@ -9,7 +9,7 @@
 #include <tuple>
 #include <utility>
 
-#include "verify/dump_types.hpp"
+#include "verify/dump/types.hpp"
 
 namespace attest {
 namespace {

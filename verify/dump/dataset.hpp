@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "verify/case.hpp"
-#include "verify/hdf5_handle.hpp"
+#include "verify/dump/hdf5_handle.hpp"
 
 namespace attest {
 

@@ -1,5 +1,5 @@
 // Digests by multiplication and shifts.
-#include "verify/digest.hpp"
+#include "verify/dump/digest.hpp"
 
 #include <array>
 #include <bit>

@@ -1,14 +1,15 @@
 // Reads the extents of ports ("B Hq Sq D", "~ B Hq Sq Sk", "Hq or B Hq", "B Hq Sq (R)", "... N") against
 // shapes.
-#include "verify/axes.hpp"
+#include "verify/axes/axes.hpp"
 
 #include <algorithm>
 #include <sstream>
 #include <string_view>
 #include <utility>
 
+#include "verify/axes/layout.hpp"
 #include "verify/keys.hpp"
-#include "verify/layout.hpp"
+#include "verify/op.hpp"
 
 namespace attest {
 namespace {

@@ -1,5 +1,5 @@
 // Memory layouts of [batch, head, sequence, width] tensors.
-#include "verify/layout.hpp"
+#include "verify/axes/layout.hpp"
 
 namespace attest {
 

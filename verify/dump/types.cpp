@@ -1,5 +1,5 @@
 // The element types of dumps, recognised by their layout; decoding of their bytes.
-#include "verify/dump_types.hpp"
+#include "verify/dump/types.hpp"
 
 #include <cassert>
 #include <limits>

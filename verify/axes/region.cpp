@@ -1,5 +1,5 @@
 // A set of elements of a tensor, in words.
-#include "verify/region.hpp"
+#include "verify/axes/region.hpp"
 
 #include <algorithm>
 #include <numeric>

@@ -1,5 +1,5 @@
 // Finds the cases of a dump and reads them: files, groups and links.
-#include "verify/dump.hpp"
+#include "verify/dump/dump.hpp"
 
 #include <algorithm>
 #include <filesystem>
@@ -7,8 +7,8 @@
 #include <mutex>
 #include <system_error>
 
-#include "verify/dump_dataset.hpp"
-#include "verify/hdf5_handle.hpp"
+#include "verify/dump/dataset.hpp"
+#include "verify/dump/hdf5_handle.hpp"
 #include "verify/inputs/described.hpp"
 #include "verify/text.hpp"
 

@@ -1,5 +1,5 @@
 // Named extents: tensors of a case must agree on what their symbols stand for.
-#include "verify/extents.hpp"
+#include "verify/axes/extents.hpp"
 
 #include <sstream>
 

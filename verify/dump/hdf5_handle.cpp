@@ -1,5 +1,5 @@
 // Living with the HDF5 library: text from files, the library's own words on a failure, surviving its crashes.
-#include "verify/hdf5_handle.hpp"
+#include "verify/dump/hdf5_handle.hpp"
 
 #include <fcntl.h>
 #include <sys/resource.h>

@@ -1,5 +1,5 @@
 // Which contracts a dump satisfies: a walk through those near its own.
-#include "verify/contract_fit.hpp"
+#include "verify/contract/fit.hpp"
 
 #include <algorithm>
 #include <map>

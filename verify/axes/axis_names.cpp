@@ -1,7 +1,9 @@
 // What axes are called in pictures and tables.
-#include "verify/axis_names.hpp"
+#include "verify/axes/axis_names.hpp"
 
 #include <algorithm>
+
+#include "verify/op.hpp"
 
 namespace attest {
 namespace {

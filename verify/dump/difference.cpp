@@ -1,5 +1,5 @@
 // Compares values, counts, and says in words where they differ.
-#include "verify/difference.hpp"
+#include "verify/dump/difference.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -9,7 +9,7 @@
 #include <numeric>
 
 #include "core/dtype.hpp"
-#include "verify/extents.hpp"
+#include "verify/axes/extents.hpp"
 
 namespace attest {
 namespace {

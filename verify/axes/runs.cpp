@@ -1,5 +1,5 @@
 // Runs of indices.
-#include "verify/runs.hpp"
+#include "verify/axes/runs.hpp"
 
 namespace attest {
 

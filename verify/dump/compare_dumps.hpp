@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "verify/dump.hpp"
+#include "verify/dump/dump.hpp"
 #include "verify/findings.hpp"
 #include "verify/text.hpp"
 

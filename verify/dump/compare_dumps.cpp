@@ -1,14 +1,14 @@
 // Holds cases of two dumps against each other: what was computed must be the same, what came out is compared.
-#include "verify/compare_dumps.hpp"
+#include "verify/dump/compare_dumps.hpp"
 
 #include <algorithm>
 #include <map>
 #include <set>
 
 #include "core/invalid_case.hpp"
-#include "verify/difference.hpp"
+#include "verify/axes/layout.hpp"
+#include "verify/dump/difference.hpp"
 #include "verify/keys.hpp"
-#include "verify/layout.hpp"
 #include "verify/op.hpp"
 
 namespace attest {

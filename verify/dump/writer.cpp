@@ -1,11 +1,11 @@
 // Writes generated inputs: rows in pieces, bits as the element type has them.
-#include "verify/dump_writer.hpp"
+#include "verify/dump/writer.hpp"
 
 #include <algorithm>
 #include <cmath>
 
 #include "verify/atomic_file.hpp"
-#include "verify/hdf5_handle.hpp"
+#include "verify/dump/hdf5_handle.hpp"
 #include "verify/inputs/described.hpp"
 
 namespace attest {

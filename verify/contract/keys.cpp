@@ -1,5 +1,5 @@
 // Contracts as dumps declare them, or as element types imply them.
-#include "verify/contract_keys.hpp"
+#include "verify/contract/keys.hpp"
 
 #include <iterator>
 

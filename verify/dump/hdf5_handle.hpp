@@ -1,5 +1,5 @@
 // Living with the HDF5 library: one owner for every kind of identifier, what it says of a failed call, what
-// to do about its crashes, and how messages are made. Only verify/dump*.cpp include this.
+// to do about its crashes, and how messages are made. In verify, only this folder includes it.
 #pragma once
 
 #include <hdf5.h>

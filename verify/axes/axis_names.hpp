@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "verify/axes.hpp"
+#include "verify/axes/axes.hpp"
 
 namespace attest {
 

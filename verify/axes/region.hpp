@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "verify/axes.hpp"
-#include "verify/runs.hpp"
+#include "verify/axes/axes.hpp"
+#include "verify/axes/runs.hpp"
 
 namespace attest {
 
