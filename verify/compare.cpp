@@ -5,7 +5,7 @@
 #include <cmath>
 #include <limits>
 
-#include "verify/replay_statistics.hpp"
+#include "verify/statistics/replay_statistics.hpp"
 
 namespace attest {
 namespace {

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "verify/case.hpp"
-#include "verify/report/picture.hpp"
-#include "verify/spread_by_region.hpp"
-#include "verify/statistics.hpp"
+#include "verify/statistics/picture.hpp"
+#include "verify/statistics/spread_by_region.hpp"
+#include "verify/statistics/statistics.hpp"
 
 namespace attest {
 

@@ -4,7 +4,7 @@
 #include <numeric>
 
 #include "verify/baseline.hpp"
-#include "verify/student.hpp"
+#include "verify/statistics/student.hpp"
 
 namespace attest {
 namespace {

@@ -13,11 +13,11 @@
 #include "verify/axes/axes.hpp"
 #include "verify/axes/region.hpp"
 #include "verify/compare.hpp"
-#include "verify/diagnose.hpp"
+#include "verify/diagnosis/diagnose.hpp"
 #include "verify/dump/digest.hpp"
 #include "verify/judge.hpp"
-#include "verify/region_statistics.hpp"
-#include "verify/report/picture_maker.hpp"
+#include "verify/statistics/picture_maker.hpp"
+#include "verify/statistics/region_statistics.hpp"
 #include "verify/verify_case.hpp"
 
 namespace attest {

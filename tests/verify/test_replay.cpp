@@ -7,7 +7,7 @@
 #include "tests/faults/fault.hpp"
 #include "tests/support/random.hpp"
 #include "verify/op.hpp"
-#include "verify/replay_statistics.hpp"
+#include "verify/statistics/replay_statistics.hpp"
 
 namespace {
 

@@ -6,8 +6,8 @@
 
 #include "tests/catch.hpp"
 #include "tests/support/random.hpp"
-#include "verify/statistics.hpp"
-#include "verify/student.hpp"
+#include "verify/statistics/statistics.hpp"
+#include "verify/statistics/student.hpp"
 
 using namespace attest;
 using test::Random;

@@ -12,7 +12,7 @@
 #include "verify/ops/attention/problem.hpp"
 #include "verify/ops/attention/replay.hpp"
 #include "verify/ops/ops.hpp"
-#include "verify/replay_statistics.hpp"
+#include "verify/statistics/replay_statistics.hpp"
 
 namespace attest {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "verify/report/picture.hpp"
+#include "verify/statistics/picture.hpp"
 
 namespace attest {
 

@@ -6,8 +6,8 @@
 #include <set>
 
 #include "verify/compare.hpp"
-#include "verify/median.hpp"
 #include "verify/ops/activation/problem.hpp"
+#include "verify/statistics/median.hpp"
 #include "verify/text.hpp"
 
 namespace attest {

@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "verify/compare.hpp"
-#include "verify/diagnose.hpp"
+#include "verify/diagnosis/diagnose.hpp"
 #include "verify/ops/activation/problem.hpp"
 #include "verify/ops/weighted_sums.hpp"
 #include "verify/text.hpp"

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <limits>
 
-#include "verify/grid.hpp"
+#include "verify/diagnosis/grid.hpp"
 #include "verify/ops/attention/device.hpp"
 #include "verify/ops/attention/reads.hpp"
 

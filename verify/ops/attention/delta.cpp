@@ -10,7 +10,7 @@
 #include "ref/attention.hpp"
 #include "verify/bounds/arithmetic.hpp"
 #include "verify/bounds/storage_grid.hpp"
-#include "verify/replay_statistics.hpp"
+#include "verify/statistics/replay_statistics.hpp"
 
 namespace attest {
 namespace {

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "verify/grid.hpp"
+#include "verify/diagnosis/grid.hpp"
 #include "verify/ops/attention/explanations.hpp"
 
 namespace attest {

@@ -8,7 +8,7 @@
 
 #include "verify/compare.hpp"
 #include "verify/ops/attention/device.hpp"
-#include "verify/statistics.hpp"
+#include "verify/statistics/statistics.hpp"
 
 namespace attest {
 namespace {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/contract.hpp"
-#include "verify/diagnose.hpp"
+#include "verify/diagnosis/diagnose.hpp"
 #include "verify/findings.hpp"
 #include "verify/ops/attention/rows.hpp"
 #include "verify/ops/weighted_sums.hpp"

@@ -13,7 +13,7 @@
 #include <string>
 
 #include "verify/compare.hpp"
-#include "verify/grid.hpp"
+#include "verify/diagnosis/grid.hpp"
 #include "verify/ops/attention/explanations.hpp"
 #include "verify/ops/attention/gradient_terms.hpp"
 #include "verify/ops/sample.hpp"

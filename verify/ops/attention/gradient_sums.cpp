@@ -9,7 +9,7 @@
 
 #include "verify/bounds/storage_grid.hpp"
 #include "verify/compare.hpp"
-#include "verify/replay_statistics.hpp"
+#include "verify/statistics/replay_statistics.hpp"
 
 namespace attest {
 namespace {

@@ -4,9 +4,9 @@
 #include <cmath>
 #include <map>
 
-#include "verify/median.hpp"
 #include "verify/ops/attention/device.hpp"
 #include "verify/ops/attention/reads.hpp"
+#include "verify/statistics/median.hpp"
 
 namespace attest {
 namespace {

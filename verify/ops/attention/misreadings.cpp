@@ -7,7 +7,7 @@
 #include <numbers>
 
 #include "core/dtype.hpp"
-#include "verify/grid.hpp"
+#include "verify/diagnosis/grid.hpp"
 #include "verify/ops/attention/misreader.hpp"
 
 namespace attest {

@@ -11,7 +11,7 @@
 #include "verify/bounds/lanes.hpp"
 #include "verify/bounds/storage_grid.hpp"
 #include "verify/bounds/weights.hpp"
-#include "verify/replay_statistics.hpp"
+#include "verify/statistics/replay_statistics.hpp"
 
 namespace attest {
 namespace {

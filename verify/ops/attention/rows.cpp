@@ -7,7 +7,7 @@
 
 #include "ref/attention.hpp"
 #include "verify/compare.hpp"
-#include "verify/replay_statistics.hpp"
+#include "verify/statistics/replay_statistics.hpp"
 
 namespace attest {
 namespace {

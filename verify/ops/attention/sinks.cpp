@@ -4,8 +4,8 @@
 #include <cstdio>
 #include <map>
 
-#include "verify/median.hpp"
 #include "verify/ops/attention/device.hpp"
+#include "verify/statistics/median.hpp"
 
 namespace attest {
 namespace {

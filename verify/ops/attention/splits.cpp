@@ -8,7 +8,7 @@
 #include <set>
 #include <tuple>
 
-#include "verify/grid.hpp"
+#include "verify/diagnosis/grid.hpp"
 #include "verify/ops/attention/explanations.hpp"
 #include "verify/ops/weighted_sums.hpp"
 

@@ -7,8 +7,8 @@
 #include <map>
 #include <numbers>
 
-#include "verify/median.hpp"
 #include "verify/ops/attention/device.hpp"
+#include "verify/statistics/median.hpp"
 
 namespace attest {
 namespace {

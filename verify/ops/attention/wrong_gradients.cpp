@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "verify/compare.hpp"
-#include "verify/grid.hpp"
+#include "verify/diagnosis/grid.hpp"
 #include "verify/ops/attention/explanations.hpp"
 #include "verify/ops/attention/gradient_regions.hpp"
 #include "verify/ops/attention/gradient_sums.hpp"

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "verify/compare.hpp"
-#include "verify/diagnose.hpp"
+#include "verify/diagnosis/diagnose.hpp"
 #include "verify/ops/multihead_attention/problem.hpp"
 #include "verify/ops/sample.hpp"
 #include "verify/ops/weighted_sums.hpp"

@@ -5,7 +5,7 @@
 #include <map>
 
 #include "verify/compare.hpp"
-#include "verify/diagnose.hpp"
+#include "verify/diagnosis/diagnose.hpp"
 #include "verify/ops/norm/problem.hpp"
 
 namespace attest {

@@ -6,12 +6,12 @@
 #include <string>
 
 #include "verify/compare.hpp"
-#include "verify/median.hpp"
 #include "verify/ops/norm/problem.hpp"
 #include "verify/ops/norm/row_statistics.hpp"
 #include "verify/ops/norm/variants.hpp"
 #include "verify/ops/sample.hpp"
 #include "verify/ops/widths.hpp"
+#include "verify/statistics/median.hpp"
 #include "verify/text.hpp"
 
 namespace attest {

@@ -5,7 +5,7 @@
 #include <iterator>
 #include <set>
 
-#include "verify/diagnose.hpp"
+#include "verify/diagnosis/diagnose.hpp"
 #include "verify/ops/rope/problem.hpp"
 #include "verify/ops/rope/sample.hpp"
 #include "verify/ops/rope/turns.hpp"

@@ -7,7 +7,7 @@
 
 #include "verify/axes/runs.hpp"
 #include "verify/compare.hpp"
-#include "verify/diagnose.hpp"
+#include "verify/diagnosis/diagnose.hpp"
 #include "verify/ops/rope/problem.hpp"
 #include "verify/ops/rope/sample.hpp"
 #include "verify/ops/rope/turns.hpp"

@@ -8,7 +8,7 @@
 #include <optional>
 
 #include "verify/compare.hpp"
-#include "verify/diagnose.hpp"
+#include "verify/diagnosis/diagnose.hpp"
 #include "verify/ops/rope/problem.hpp"
 #include "verify/ops/rope/sample.hpp"
 #include "verify/ops/rope/turns.hpp"

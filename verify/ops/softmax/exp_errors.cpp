@@ -5,7 +5,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "verify/diagnose.hpp"
+#include "verify/diagnosis/diagnose.hpp"
 #include "verify/ops/sample.hpp"
 #include "verify/ops/softmax/problem.hpp"
 

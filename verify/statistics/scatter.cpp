@@ -1,5 +1,5 @@
 // How far the mean of a tensor's errors may be from its expectation, from their own scatter.
-#include "verify/scatter.hpp"
+#include "verify/statistics/scatter.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -10,7 +10,7 @@
 #include <mutex>
 #include <utility>
 
-#include "verify/student.hpp"
+#include "verify/statistics/student.hpp"
 
 namespace attest {
 namespace {

@@ -1,5 +1,5 @@
 // Contract keys that a diagnosis names, where the case could have them.
-#include "verify/advice.hpp"
+#include "verify/diagnosis/advice.hpp"
 
 #include <string_view>
 

@@ -1,13 +1,13 @@
 // Equation (1) of docs/statistics.md for parts of an output.
-#include "verify/region_statistics.hpp"
+#include "verify/statistics/region_statistics.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
 #include "verify/axes/axis_names.hpp"
-#include "verify/error_samples.hpp"
-#include "verify/statistics.hpp"
+#include "verify/statistics/error_samples.hpp"
+#include "verify/statistics/statistics.hpp"
 
 namespace attest {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "verify/axes/axes.hpp"
 #include "verify/expected.hpp"
-#include "verify/spread_by_region.hpp"
+#include "verify/statistics/spread_by_region.hpp"
 
 namespace attest {
 

@@ -1,15 +1,15 @@
 // Spread and gain of the errors of a tensor, with limits from the errors' own scatter over independent parts.
 // Equation numbers: docs/statistics.md.
-#include "verify/statistics.hpp"
+#include "verify/statistics/statistics.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <tuple>
 #include <utility>
 
-#include "verify/error_samples.hpp"
-#include "verify/replay_statistics.hpp"
-#include "verify/scatter.hpp"
+#include "verify/statistics/error_samples.hpp"
+#include "verify/statistics/replay_statistics.hpp"
+#include "verify/statistics/scatter.hpp"
 
 namespace attest {
 namespace {

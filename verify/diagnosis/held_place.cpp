@@ -1,5 +1,5 @@
 // Where an answer holds that right elements elsewhere speak against.
-#include "verify/held_place.hpp"
+#include "verify/diagnosis/held_place.hpp"
 
 #include <algorithm>
 #include <optional>

@@ -1,11 +1,11 @@
 // What remains of a tensor's errors once the roundings of stored operands are known. Equation numbers:
 // docs/statistics.md.
-#include "verify/replay_statistics.hpp"
+#include "verify/statistics/replay_statistics.hpp"
 
 #include <algorithm>
 #include <cmath>
 
-#include "verify/scatter.hpp"
+#include "verify/statistics/scatter.hpp"
 
 namespace attest {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "verify/statistics.hpp"
+#include "verify/statistics/statistics.hpp"
 
 namespace attest {
 

@@ -1,5 +1,5 @@
 // Quantiles of Student's t distribution.
-#include "verify/student.hpp"
+#include "verify/statistics/student.hpp"
 
 #include <algorithm>
 #include <cmath>

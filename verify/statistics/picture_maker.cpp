@@ -1,5 +1,5 @@
 // Maps of errors: which axes they show, and the maximum of each cell.
-#include "verify/report/picture_maker.hpp"
+#include "verify/statistics/picture_maker.hpp"
 
 #include <algorithm>
 #include <cmath>

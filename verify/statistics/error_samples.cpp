@@ -1,5 +1,5 @@
 // The errors of the elements that statistics look at.
-#include "verify/error_samples.hpp"
+#include "verify/statistics/error_samples.hpp"
 
 #include <algorithm>
 #include <bit>

@@ -5,7 +5,7 @@
 
 #include "verify/axes/axes.hpp"
 #include "verify/expected.hpp"
-#include "verify/report/picture.hpp"
+#include "verify/statistics/picture.hpp"
 
 namespace attest {
 

@@ -1,5 +1,5 @@
 // What would explain an output that failed.
-#include "verify/diagnose.hpp"
+#include "verify/diagnosis/diagnose.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -8,9 +8,9 @@
 #include <optional>
 
 #include "verify/compare.hpp"
-#include "verify/explained_spread.hpp"
-#include "verify/held_place.hpp"
-#include "verify/narrow_stores.hpp"
+#include "verify/diagnosis/explained_spread.hpp"
+#include "verify/diagnosis/held_place.hpp"
+#include "verify/diagnosis/narrow_stores.hpp"
 
 namespace attest {
 namespace {

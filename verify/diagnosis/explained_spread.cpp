@@ -1,5 +1,5 @@
 // Answers that explain errors none of which is beyond its bound, and which spread too far all the same.
-#include "verify/explained_spread.hpp"
+#include "verify/diagnosis/explained_spread.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -1,11 +1,11 @@
 // Outputs that were stored in a narrower format on the way: every number of theirs tells.
-#include "verify/narrow_stores.hpp"
+#include "verify/diagnosis/narrow_stores.hpp"
 
 #include <algorithm>
 #include <cmath>
 
 #include "verify/compare.hpp"
-#include "verify/grid.hpp"
+#include "verify/diagnosis/grid.hpp"
 
 namespace attest {
 namespace {

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "verify/expected.hpp"
-#include "verify/scatter.hpp"
+#include "verify/statistics/scatter.hpp"
 
 namespace attest {
 
