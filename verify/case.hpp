@@ -40,8 +40,8 @@ struct Case {
   Attributes recipe;  // what makes the inputs, where the file describes them (verify/inputs/described.hpp)
   std::map<std::string, Tensor> in, out;
 
-  // A part of a larger case (verify/row_sample.hpp) holds the rows `row` of `rows`, and one of `parts` such
-  // shares.
+  // A part of a larger case (verify/verdict/row_sample.hpp) holds the rows `row` of `rows`, and one of
+  // `parts` such shares.
   std::vector<Index> row;  // empty: all of them
   Index rows = 0, parts = 1;
   // For sums over rows it is a block of rows of one of `heads` query heads, and holds the keys `key` of

@@ -7,7 +7,7 @@
 
 #include "verify/compare.hpp"
 #include "verify/text.hpp"
-#include "verify/verify_case.hpp"
+#include "verify/verdict/verify_case.hpp"
 
 namespace attest::coverage {
 namespace {

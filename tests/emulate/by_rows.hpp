@@ -3,7 +3,7 @@
 
 #include "tests/emulate/cases.hpp"
 #include "tests/emulate/judged.hpp"
-#include "verify/row_sample.hpp"
+#include "verify/verdict/row_sample.hpp"
 
 namespace attest::emulate {
 

@@ -9,7 +9,7 @@
 
 #include "core/invalid_case.hpp"
 #include "verify/text.hpp"
-#include "verify/verify_case.hpp"
+#include "verify/verdict/verify_case.hpp"
 
 namespace attest::emulate {
 

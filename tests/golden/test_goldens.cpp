@@ -6,7 +6,7 @@
 #include "tests/catch.hpp"
 #include "tests/golden/golden_values.hpp"
 #include "verify/compare.hpp"
-#include "verify/judge.hpp"
+#include "verify/verdict/judge.hpp"
 
 using namespace attest;
 using namespace attest::test;

@@ -1,6 +1,6 @@
 // Growth of errors inside the bounds: emulated kernels held against each other, and the file they are kept
 // in.
-#include "verify/baseline.hpp"
+#include "verify/report/baseline.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -14,7 +14,7 @@
 #include "tests/catch.hpp"
 #include "tests/emulate/honest_attention.hpp"
 #include "tests/emulate/judged.hpp"
-#include "verify/report.hpp"
+#include "verify/report/report.hpp"
 
 namespace {
 

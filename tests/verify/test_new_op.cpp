@@ -7,7 +7,7 @@
 #include "verify/bounds/expected_view.hpp"
 #include "verify/describe.hpp"
 #include "verify/keys.hpp"
-#include "verify/verify_case.hpp"
+#include "verify/verdict/verify_case.hpp"
 
 using namespace attest;
 

@@ -1,5 +1,5 @@
 // Tests of the reports: verdicts and their order, the JSON schema, the table and its layout.
-#include "verify/report.hpp"
+#include "verify/report/report.hpp"
 
 #include <unistd.h>
 

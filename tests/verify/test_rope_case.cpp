@@ -9,7 +9,7 @@
 #include "tests/support/random.hpp"
 #include "verify/op.hpp"
 #include "verify/ops/rope/case.hpp"
-#include "verify/verify_case.hpp"
+#include "verify/verdict/verify_case.hpp"
 
 namespace {
 

@@ -9,7 +9,7 @@
 
 #include "core/invalid_case.hpp"
 #include "verify/findings.hpp"
-#include "verify/row_sample.hpp"
+#include "verify/verdict/row_sample.hpp"
 
 namespace attest {
 

@@ -10,12 +10,12 @@
 #include <span>
 
 #include "verify/atomic_file.hpp"
-#include "verify/baseline.hpp"
 #include "verify/contract/fit.hpp"
 #include "verify/dump/dump.hpp"
 #include "verify/progress.hpp"
-#include "verify/report.hpp"
-#include "verify/verify_case.hpp"
+#include "verify/report/baseline.hpp"
+#include "verify/report/report.hpp"
+#include "verify/verdict/verify_case.hpp"
 
 namespace attest {
 namespace {

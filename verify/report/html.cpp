@@ -4,10 +4,10 @@
 #include <cmath>
 #include <iterator>
 
-#include "verify/report.hpp"
 #include "verify/report/html_style.hpp"
+#include "verify/report/report.hpp"
+#include "verify/report/sentences.hpp"
 #include "verify/report/svg.hpp"
-#include "verify/sentences.hpp"
 
 namespace attest {
 namespace {

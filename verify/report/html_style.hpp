@@ -1,4 +1,4 @@
-// How the page of report_html.cpp looks: by day, by night, on paper, from 360 pixels up.
+// How the page of html.cpp looks: by day, by night, on paper, from 360 pixels up.
 #pragma once
 
 namespace attest {

@@ -2,7 +2,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "verify/report.hpp"
+#include "verify/report/report.hpp"
 
 namespace attest {
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
-#include "verify/report.hpp"
+#include "verify/report/report.hpp"
 
 namespace attest {
 namespace {

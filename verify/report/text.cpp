@@ -4,8 +4,8 @@
 #include <cmath>
 #include <vector>
 
-#include "verify/report.hpp"
-#include "verify/sentences.hpp"
+#include "verify/report/report.hpp"
+#include "verify/report/sentences.hpp"
 
 namespace attest {
 namespace {

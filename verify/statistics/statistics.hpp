@@ -18,7 +18,7 @@ struct Statistic {
 };
 
 /// The two figures by blocks of the tensor, so that another run on the same inputs can be held against this
-/// one block by block (verify/baseline.hpp). Means of error^2 / predicted variance, and gains.
+/// one block by block (verify/report/baseline.hpp). Means of error^2 / predicted variance, and gains.
 struct ErrorProfile {
   struct Blocks {
     std::vector<double> rows, columns;

@@ -1,5 +1,5 @@
 // Draws rows and keys, and says what they are worth.
-#include "verify/row_sample.hpp"
+#include "verify/verdict/row_sample.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -7,7 +7,7 @@
 #include "verify/findings.hpp"
 #include "verify/op.hpp"
 #include "verify/progress.hpp"
-#include "verify/row_sample.hpp"
+#include "verify/verdict/row_sample.hpp"
 
 namespace attest {
 

@@ -1,5 +1,5 @@
 // What `--fit` found, in sentences.
-#include "verify/sentences.hpp"
+#include "verify/report/sentences.hpp"
 #include "verify/text.hpp"
 
 namespace attest {

@@ -1,5 +1,5 @@
 // What findings mean, in sentences.
-#include "verify/sentences.hpp"
+#include "verify/report/sentences.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -1,5 +1,5 @@
 // Whether a pass counts: wrong answers must not have passed on the same case.
-#include "verify/judge.hpp"
+#include "verify/verdict/judge.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -1,5 +1,5 @@
 // Reads earlier reports and pairs their cases with those of a run.
-#include "verify/baseline.hpp"
+#include "verify/report/baseline.hpp"
 
 #include <algorithm>
 #include <filesystem>
@@ -10,7 +10,7 @@
 #include <sstream>
 
 #include "core/invalid_case.hpp"
-#include "verify/report.hpp"
+#include "verify/report/report.hpp"
 
 namespace attest {
 namespace {

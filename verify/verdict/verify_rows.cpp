@@ -15,10 +15,10 @@
 #include "verify/compare.hpp"
 #include "verify/diagnosis/diagnose.hpp"
 #include "verify/dump/digest.hpp"
-#include "verify/judge.hpp"
 #include "verify/statistics/picture_maker.hpp"
 #include "verify/statistics/region_statistics.hpp"
-#include "verify/verify_case.hpp"
+#include "verify/verdict/judge.hpp"
+#include "verify/verdict/verify_case.hpp"
 
 namespace attest {
 namespace {

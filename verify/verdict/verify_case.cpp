@@ -1,5 +1,5 @@
 // One case, from what a dump holds to a verdict.
-#include "verify/verify_case.hpp"
+#include "verify/verdict/verify_case.hpp"
 
 #include <algorithm>
 #include <exception>
@@ -12,9 +12,9 @@
 #include "verify/diagnosis/advice.hpp"
 #include "verify/diagnosis/diagnose.hpp"
 #include "verify/dump/digest.hpp"
-#include "verify/judge.hpp"
 #include "verify/statistics/picture_maker.hpp"
 #include "verify/statistics/region_statistics.hpp"
+#include "verify/verdict/judge.hpp"
 
 namespace attest {
 namespace {

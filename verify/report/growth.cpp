@@ -3,7 +3,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "verify/baseline.hpp"
+#include "verify/report/baseline.hpp"
 #include "verify/statistics/student.hpp"
 
 namespace attest {
