@@ -14,13 +14,15 @@ namespace {
 /// Cosines and sines of one pair in one row, and what is unsure about them.
 struct PairTable {
   double c1, c2, s1, s2;
-  double largest;          // of their sizes
-  double error = 0;        // certified, of each
-  double angle_slack = 0;  // the device's angle may be this far off
+  double largest;             // of their sizes
+  double error = 0;           // certified, of each
+  double angle_slack = 0;     // the device's angle may be this far off
+  double declared_angle = 0;  // the part of it that the contract declares
+  double declared_each = 0;   // what it declares of cosine and sine
 };
 
-PairTable table_of(const RopeSpec& spec, const RopeSource& source, Index row, Index k,
-                   std::size_t candidate) {
+PairTable table_of(const RopeSpec& spec, const RopeSource& source, const RopeArithmetic& arithmetic,
+                   Index row, Index k, std::size_t candidate) {
   if (source.has_table()) {
     const Index at = source.table_rows[row];
     const bool is_full = source.cos.extent(1) == spec.rotary_dim;
@@ -30,8 +32,18 @@ PairTable table_of(const RopeSpec& spec, const RopeSource& source, Index row, In
     return t;
   }
   const Turn t = turn(source.frequencies[k], source.rule, source.positions[row], candidate);
-  const double m = source.attention_factor, c = m * t.cos, s = m * t.sin;
-  return {c, c, s, s, std::abs(m), std::abs(m) * (t.error + (m == 1 ? 0 : 0x1p-52)), t.angle_slack};
+  const double m = source.attention_factor, c = m * t.cos, s = m * t.sin, size = std::abs(m);
+  const double declared =
+      arithmetic.angle_error * std::abs(source.positions[row] * source.frequencies[k].exact.hi);
+  return {c,
+          c,
+          s,
+          s,
+          size,
+          size * (t.error + (m == 1 ? 0 : 0x1p-52)),
+          t.angle_slack + declared,
+          declared,
+          size * arithmetic.sincos_error};
 }
 
 /// A kernel that computes in this format may lose a result, or read an operand as 0, below this.
@@ -71,7 +83,8 @@ struct Costs {
   void grow(double e) { slack += e + slack * e; }
 };
 
-/// a c + b s, with `other` its derivative by the angle. Equations (13) to (16).
+/// a c + b s, with `other` its derivative by the angle. Equations (13) to (16), and (13a) for what is
+/// declared.
 ElementBound dot_bound(const Costs& costs, const PairTable& t, double a, double c, double b, double s,
                        double other, DType output) {
   const double ac = a * c, bs = b * s;
@@ -79,14 +92,19 @@ ElementBound dot_bound(const Costs& costs, const PairTable& t, double a, double 
   const double value = exact.hi, sizes = std::abs(a) + std::abs(b), products = std::abs(ac) + std::abs(bs);
   const double delta = t.angle_slack;
 
-  const double angle = std::abs(other) * delta + delta * delta / 2 * std::abs(value);
-  const double products_there = products + delta * t.largest * sizes;  // with the device's angle
+  const auto turned = [&](double by) { return std::abs(other) * by + by * by / 2 * std::abs(value); };
+  const double angle = turned(delta) + t.declared_each * sizes;
+  const double products_there =
+      products + (delta * t.largest + t.declared_each) * sizes;  // with the device's cosine and sine
   const double before_sum = angle + costs.slack * products_there;
   const double worst =
       before_sum + costs.u * (std::abs(value) + before_sum) + costs.flush * (4 + 2 * t.largest);
 
   // Three independent roundings never reach lambda sigma: the probable bound is the rigorous one.
-  const double sigma = costs.u * std::sqrt(mean_square_rounding * (ac * ac + bs * bs + value * value));
+  // What is declared is one error for all heads of a row, so that it counts in full.
+  const double sigma =
+      std::hypot(costs.u * std::sqrt(mean_square_rounding * (ac * ac + bs * bs + value * value)),
+                 turned(t.declared_angle) + t.declared_each * sizes);
   ElementBound bound = element_bound(value, worst, worst, sigma, 0, 0, output);
   bound.value_error += t.error * sizes + 0x1p-100 * products;
   return bound;
@@ -107,7 +125,7 @@ class Filling {
       : spec_(spec),
         source_(source),
         costs_(arithmetic, source),
-        compute_(arithmetic.compute),
+        arithmetic_(arithmetic),
         backward_(backward),
         shape_(shape),
         input_(input),
@@ -118,7 +136,7 @@ class Filling {
   /// Pair k of a row, in all heads. Returns how many elements the device has beyond their bounds.
   Index fill_pair(Index row, Index k, std::size_t candidate) const {
     const View<const double, 3> in = batch_of(row);
-    const PairTable t = table_of(spec_, source_, row, k, candidate);
+    const PairTable t = table_of(spec_, source_, arithmetic_, row, k, candidate);
     const double sin_of_b = backward_ ? t.s2 : -t.s1, sin_of_a = backward_ ? -t.s1 : t.s2;
     const Index s = row % shape_.sizes.s;
     Index beyond = 0;
@@ -141,7 +159,7 @@ class Filling {
     for (Index h = 0; h < shape_.sizes.h; ++h) {
       for (Index d = spec_.rotary_dim; d < shape_.sizes.width; ++d) {
         const Index at = &in(h, row % shape_.sizes.s, d) - input_.data();
-        expected_.set(at, copy_bound(input_[at], compute_, expected_.dtype));
+        expected_.set(at, copy_bound(input_[at], arithmetic_.compute, expected_.dtype));
       }
     }
   }
@@ -154,7 +172,7 @@ class Filling {
   const RopeSpec& spec_;
   const RopeSource& source_;
   const Costs costs_;
-  const DType compute_;
+  const RopeArithmetic& arithmetic_;
   const bool backward_;
   const RopeShape& shape_;
   const std::vector<double>& input_;

@@ -33,6 +33,10 @@ struct RopeArithmetic {
   DType compute;               // of the products and their sum, in any order, fused or not
   DType operand;               // element type of x or dy
   DType cos_table, sin_table;  // of a table: the kernel may round it to `compute` first
+
+  // declared, where cosines and sines are computed by approximations
+  double angle_error = 0;   // relative, of the angle; used with AngleRule::exact
+  double sincos_error = 0;  // absolute, of each before the attention factor
 };
 
 /// One tensor in memory: [B, H, S, D] in any layout; the input and its output share shape and layout.

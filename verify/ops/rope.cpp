@@ -17,14 +17,38 @@ namespace {
 
 constexpr Index sampled_rows = 32;  // of a case, in each head
 
+std::vector<SpecKey> rope_contract_keys() {
+  std::vector<SpecKey> keys = compute_contract_keys();
+  keys.push_back(
+      {"angle_error", "number", "0",
+       "relative error of the angle beyond angle_dtype, where powers or the reduction of the angle "
+       "are approximations: 2^-20 with __powf and __sincosf"});
+  keys.push_back({"sincos_error", "number", "0",
+                  "absolute error of sine and cosine where these are approximations: 2^-21 with __sincosf"});
+  return keys;
+}
+
 }  // namespace
 
 RopeProblem::RopeProblem(const Case& c)
     : Problem(c),
       case_(c),
       rope_(c),
-      compute_(read_compute_dtype(c, contract_keys_, *case_.input(c.in.contains("x") ? "x" : "dy")->dtype)) {
-  if (rope_.source.has_table()) return;
+      compute_(read_compute_dtype_among(c, contract_keys_,
+                                        wide_type(*case_.input(c.in.contains("x") ? "x" : "dy")->dtype))),
+      angle_error_(contract_keys_.relative_error("angle_error").value_or(0)),
+      sincos_error_(contract_keys_.relative_error("sincos_error").value_or(0)) {
+  contract_keys_.finish();
+  if (rope_.source.has_table()) {
+    for (const char* key : {"angle_error", "sincos_error"}) {
+      if (!contract_keys_.has(key)) continue;
+      throw InvalidCase(
+          c.object("contract") + " attribute " + key +
+          " is about cosines and sines that the kernel computes, but in/cos is given: leave one out");
+    }
+    return;
+  }
+  if (angle_error_ > 0) rope_.use_exact_angles();
   inv_freq_ = Array<long double, 1>({rope_.spec.pairs()});
   if (rope_.has_theta()) {
     ref::rope_inverse_frequencies(rope_.frequencies, rope_.spec.rotary_dim, rope_.source.rule,
@@ -37,8 +61,11 @@ RopeProblem::RopeProblem(const Case& c)
 
 std::string RopeProblem::contract() const {
   std::string text = compute_dtype_text(compute_, contract_keys_);
-  if (!rope_.source.has_table())
-    text += rope_.source.rule == AngleRule::float32 ? ", angles in float32" : ", angles in float64";
+  if (rope_.source.has_table()) return text;
+  text += angle_error_ > 0                          ? ", angles within " + number_text(angle_error_, 3)
+          : rope_.source.rule == AngleRule::float32 ? ", angles in float32"
+                                                    : ", angles in float64";
+  if (sincos_error_ > 0) text += ", sines and cosines within " + number_text(sincos_error_, 3);
   return text;
 }
 
@@ -47,7 +74,7 @@ bounds::RopeArithmetic RopeProblem::arithmetic(const RopeDirection& direction) c
     const Tensor* tensor = case_.input(name);
     return tensor ? *tensor->dtype : compute_;
   };
-  return {compute_, dtype_of(direction.input), dtype_of("cos"), dtype_of("sin")};
+  return {compute_, dtype_of(direction.input), dtype_of("cos"), dtype_of("sin"), angle_error_, sincos_error_};
 }
 
 std::vector<Expected> RopeProblem::expect(const ProgressFunction& progress) {
@@ -272,7 +299,7 @@ Op rope_op() {
           {"low_freq_factor", "number", "-", "needed by llama3"},
           {"high_freq_factor", "number", "-", "needed by llama3"},
       },
-      compute_contract_keys(),
+      rope_contract_keys(),
       [](const Case& c) -> std::unique_ptr<Problem> { return std::make_unique<RopeProblem>(c); },
       rope_inputs(),
   };

@@ -288,6 +288,11 @@ void RopeCase::read_angles() {
   }
 }
 
+void RopeCase::use_exact_angles() {
+  source.rule = AngleRule::exact;
+  read_angles();
+}
+
 void RopeCase::check_values() const {
   for (const auto& [name, tensor] : case_.in) {
     for (Index n = 0; n < tensor.size(); ++n) {

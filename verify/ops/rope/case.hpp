@@ -26,6 +26,9 @@ class RopeCase {
   Index rows() const { return shape.sizes.b * shape.sizes.s; }
   bool has_theta() const { return has_theta_; }
 
+  /// Whatever spec key angle_dtype says.
+  void use_exact_angles();
+
  private:
   void read_spec();
   void read_frequencies(KeyReader& keys);

@@ -204,6 +204,7 @@ std::vector<DiagnosisEntry> RopeProblem::explanations(std::span<const Expected> 
     const RopeDirection& direction = rope_directions[e.output == "dx"];
     std::ranges::move(columns_not_copied(e, direction), std::back_inserter(all));
     if (rope_.source.has_table()) continue;
+    std::ranges::move(approximations(e, direction), std::back_inserter(all));
     const RopeSpec& spec = rope_.spec;
     const RopeSample sample(rope_, case_.input(direction.input)->values, *e.dumped);
     const bounds::RopeSource& source = sample.source;

@@ -62,6 +62,8 @@ class RopeProblem : public Problem {
                           std::vector<Decoy>& answers) const;
   std::vector<DiagnosisEntry> columns_not_copied(const Expected& expected,
                                                  const RopeDirection& direction) const;
+  /// Cosines and sines that are slightly off.
+  std::vector<DiagnosisEntry> approximations(const Expected& expected, const RopeDirection& direction) const;
   /// Inverse frequencies by other arithmetic than the spec's.
   std::vector<Decoy> other_frequencies(const Expected& expected, const RopeSample& sample,
                                        const RopeDirection& direction) const;
@@ -83,6 +85,7 @@ class RopeProblem : public Problem {
   const Case& case_;
   RopeCase rope_;
   DType compute_;
+  double angle_error_, sincos_error_;                       // as declared, or 0
   Array<long double, 1> inv_freq_;                          // ref's; empty for a table
   std::map<std::string, bounds::CandidateChoice> choices_;  // by output
 };
