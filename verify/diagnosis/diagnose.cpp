@@ -6,11 +6,13 @@
 #include <iterator>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "verify/compare.hpp"
 #include "verify/diagnosis/explained_spread.hpp"
 #include "verify/diagnosis/held_place.hpp"
 #include "verify/diagnosis/narrow_stores.hpp"
+#include "verify/text.hpp"
 
 namespace attest {
 namespace {
@@ -241,6 +243,29 @@ std::optional<DiagnosisEntry> exact_truncation(const Expected& e) {
       std::to_string(cut) + " of " + std::to_string(known) + " elements are the next number towards zero"};
 }
 
+/// The finite number but 0 that most wrong elements of an output are, whatever they should be: memory that
+/// was filled with it, and not written since.
+std::optional<double> constant_of(const Expected& e) {
+  constexpr Index fewest = 16;
+  // The majority vote of Boyer and Moore (1991).
+  double constant = 0;
+  Index lead = 0;
+  for (Index at = 0; at < e.dumped->size(); ++at) {
+    const double got = e.dumped->values[at];
+    if (within_bound(e, at, got)) continue;
+    if (lead == 0) constant = got;
+    lead += got == constant ? 1 : -1;
+  }
+  const double largest = format_of(e.dtype).max;
+  if (!std::isfinite(constant) || constant == 0 || std::abs(constant) == largest) return {};
+  std::set<double> wanted;
+  for (Index at = 0; at < e.dumped->size() && std::ssize(wanted) < fewest; ++at) {
+    const double got = e.dumped->values[at];
+    if (got == constant && !within_bound(e, at, got)) wanted.insert(e.value[at]);
+  }
+  return std::ssize(wanted) < fewest ? std::nullopt : std::optional(constant);
+}
+
 DiagnosisEntry entry_of(const std::string& cause, const Votes& votes) {
   std::string evidence;
   for (const auto& [output, count] : votes.of)
@@ -274,12 +299,17 @@ std::vector<DiagnosisEntry> diagnose(std::span<const Expected> expected, std::sp
     votes_of(answer, *e, votes[answer.name]);
   }
   for (const Expected& e : expected) {
+    const std::optional<double> constant = constant_of(e);
+    const std::string filled =
+        constant ? "the number " + number_text(*constant, 6) + ", or nothing written" : "";
     for (Index at = 0; at < e.dumped->size(); ++at) {
       const double got = e.dumped->values[at];
       if (within_bound(e, at, got)) continue;
       for (const auto& [name, fits] :
-           {std::pair{"zeros, or nothing written", got == 0}, std::pair{"NaN", std::isnan(got)},
-            std::pair{"infinity", std::isinf(got)}}) {
+           {std::pair{std::string("zeros, or nothing written"), got == 0},
+            std::pair{std::string("NaN"), std::isnan(got)},
+            std::pair{std::string("infinity"), std::isinf(got)}, std::pair{filled, got == constant}}) {
+        if (name.empty()) continue;
         Votes::Count& count = votes[name].of[e.output];
         ++count.wrong;
         count.explained += fits;

@@ -69,6 +69,12 @@ bool errs_more_in_o(const AttentionRow& row, double u, double of_scores, double 
 }
 
 bool errs_grossly_in_o(const AttentionRow& row) {
+  // No order of additions makes more of a sum than all its terms.
+  for (std::size_t e = 0; e < row.o.size(); ++e) {
+    double terms = 0;
+    for (Index c = 0; c < row.count(); ++c) terms += row.p[c] * std::abs(row.v(c, static_cast<Index>(e)));
+    if (std::abs(row.got[e] - row.o[e]) > terms) return true;
+  }
   return errs_more_in_o(row, unit_roundoff(coarsest), unit_roundoff(DType::bfloat16),
                         unit_roundoff(DType::float8_e4m3fn));
 }
@@ -148,7 +154,8 @@ std::vector<DiagnosisEntry> unknown_noise(std::span<const AttentionRow> rows, bo
       row_sum.add(row.got[e], row.o[e], row.o[e] * factor, row.sigma[e]);
     }
   }
-  if (std::abs(row_sum.slope() - 1) < 0.3) {
+  constexpr double least_share = 0.25;
+  if (std::abs(row_sum.slope() - 1) < 0.3 && row_sum.explained() >= least_share) {
     return {{"the row sum", confidence_of_a_place, "each row of o and its lse are off by the same factor"}};
   }
   const std::string weights = "other weights or other values than declared: no precision errs so much";

@@ -63,6 +63,15 @@ std::vector<AttentionDevice> narrow_devices(const Contract& contract, DType elem
         sum.product_sum = to(grid), sum.product_step = step;
       }
     }
+    if (adds &&
+        is_narrower(grid, pv)) {  // key by key: with the maximum so far, the last one, and the row sum
+      for (const Index tile : {1, 1 << 20}) {
+        for (const bool is_normalised : {false, true}) {
+          AttentionDevice& sum = add("P.V accumulated in " + name);
+          sum.output_sum = to(grid), sum.step = 1, sum.tile = tile, sum.is_normalised = is_normalised;
+        }
+      }
+    }
     for (const Index tile : {16, 32, 64, 128, 1 << 20}) {
       if (adds && is_narrower(grid, softmax)) {
         AttentionDevice& row_sum = add("the row sum accumulated in " + name);

@@ -189,17 +189,28 @@ std::optional<DiagnosisEntry> wrong_key_row(std::span<const AttentionRow> rows) 
                             std::to_string(static_cast<int>(used)) + " rows"};
 }
 
+/// The share of its squared errors that a factor of the whole row of o explains.
+double share_of_factor(const AttentionRow& row) {
+  double rr = 0, oo = 0, ro = 0;
+  for (std::size_t e = 0; e < row.o.size(); ++e) {
+    const double r = row.got[e] - row.o[e];
+    rr += r * r, oo += row.o[e] * row.o[e], ro += r * row.o[e];
+  }
+  return oo > 0 ? ro * ro / (oo * rr) : 0;
+}
+
 /// One key whose row of V, in all rows alike, is another vector.
 std::optional<DiagnosisEntry> wrong_value_row(std::span<const AttentionRow> rows) {
   const AttentionInputs& in = *rows.front().in;
   const Index width = in.v_width(), keys = in.keys(), g = in.kv_head(rows.front().h);
   std::vector<double> pr(keys * width), pp(keys);
-  double used = 0;
+  double used = 0, by_factors = 0;
   for (const AttentionRow& row : rows) {
     double rr = 0;
     for (Index e = 0; e < width; ++e) rr += (row.got[e] - row.o[e]) * (row.got[e] - row.o[e]);
     if (row.in != &in || in.kv_head(row.h) != g || rr == 0) continue;
     ++used;
+    by_factors += share_of_factor(row);
     for (Index c = 0; c < row.count(); ++c) {
       const double p = row.p[c] / rr;
       for (Index e = 0; e < width; ++e) pr[row.key[c] * width + e] += p * (row.got[e] - row.o[e]);
@@ -215,7 +226,8 @@ std::optional<DiagnosisEntry> wrong_value_row(std::span<const AttentionRow> rows
     if (pp[j] > 0 && sum / pp[j] > most) most = sum / pp[j], best = j;
   }
   const double explained = most / used;
-  if (explained < least_explained) return {};
+  // V does not go into lse, and a factor of each row says less than a vector of any value.
+  if (explained < least_explained || by_factors / used >= explained || are_wrong_in_lse(rows)) return {};
 
   // Whose row is it?
   std::string what = any_vector;
