@@ -19,6 +19,8 @@ UNDECLARED = [
     ("flash_attn_triton", "causal_float16", "contract", "backward_k_factor", "contract key backward_k_factor"),
     ("flash_attention_softmax_n", "float16", "contract", "q_factor", "contract key q_factor"),
     ("aule", "causal_float16", "contract", "matrix_unit", None),  # o alone says little of how it is wrong
+    ("flashinfer", "decode_cuda_cores_long", "contract", "split_dtype", "o of split keys stored in bfloat16"),
+    ("flashinfer", "rope_at_5000", "contract", "angle_error", "contract keys angle_error, sincos_error"),
 ]
 
 
@@ -30,9 +32,9 @@ class DeviceLibraries(make_dump.ProgramTest):
         return json.loads(result.stdout)["cases"]
 
     def test_what_the_libraries_computed_passes_but_for_two_known_faults(self):
-        self.assertEqual(len(DUMPS), 8)
+        self.assertEqual(len(DUMPS), 9)
         cases = self.cases(*DUMPS)
-        self.assertEqual(len(cases), 47)
+        self.assertEqual(len(cases), 92)
         for case in cases:
             with self.subTest(case["name"]):
                 if case["name"].startswith("wrong"):

@@ -250,7 +250,7 @@ const Fault faults[] = {
              }
            }
          },
-     .named = {"=dv with its tiles of width x width transposed"}},
+     .named = {"dv with its tiles of width x width transposed"}},
     {.name = "last rows of dk not written",
      .source = "flash-attention #2421 #1155",
      .is_backward = true,
