@@ -209,3 +209,14 @@ TEST_CASE("rows that are divided by another row sum than their own are named") {
   CHECK(first_cause(of_two_lanes) ==
         "the row sum reduced over 2 of the 4 lanes of a quad: columns 0..3 and 4..7 of every 8 apart");
 }
+
+TEST_CASE("a mask that is added to the scores as numbers is named") {
+  for (const DType element : {DType::float16, DType::bfloat16, DType::float32}) {
+    const auto as_bias = [](Case& c) {
+      const Tensor mask = c.in.extract("mask").mapped();
+      c.in["bias"] = {"float32", DType::float32, mask.shape, mask.values};
+    };
+    CHECK(first_cause(read_as(declared(element), as_bias, with_mask)) ==
+          "in/mask added to the scores as 1 and 0");
+  }
+}

@@ -253,3 +253,14 @@ TEST_CASE("sinks of other numbers are named") {
   CHECK(cause({2, 2, 3, 3}, {"o", "lse"}) == "in/sink of the key/value heads");
   CHECK(cause({2, 2, 2, 2}, {"o", "lse"}) == "in/sink of head 0 in all heads");
 }
+
+TEST_CASE("a scale that is far off is named although a little would not show") {
+  for (const DType element : {DType::float16, DType::bfloat16}) {
+    Case c = weighed(declared(element), [](Index, Index, std::vector<double>& s) {
+      for (double& x : s) x *= 0.8;
+      return softmax(s);
+    });
+    c.out.erase("lse");
+    CHECK(first_cause(c) == "a scale 20 % too small");
+  }
+}

@@ -99,3 +99,23 @@ TEST_CASE("two heads that are exchanged do not all have x of head 0") {
     CHECK(first_cause(c) != "x of head 0");
   }
 }
+
+TEST_CASE("pairs of the other style that turn by their own cosines of a full table are named") {
+  for (const DType element : elements) {
+    for (const bool is_half : {true, false}) {
+      const RopeStyle half = RopeStyle::half, interleaved = RopeStyle::interleaved;
+      RopeSetup setup{
+          .style = is_half ? half : interleaved, .angles = RopeAngles::full_table, .element = element};
+      const Case c = rope_dump(setup, {});
+      const auto of_pair = [&](const std::string& table, Index row, Index k) {
+        return c.in.at(table).values[row * setup.rotary_dim + (is_half ? k : 2 * k)];
+      };
+      setup.style = is_half ? interleaved : half;
+      CHECK(first_cause(turned(setup, c,
+                               [&](Index row, Index k) {
+                                 return std::pair{of_pair("cos", row, k), of_pair("sin", row, k)};
+                               })) == (is_half ? "style = interleaved, with cos and sin of pair k"
+                                               : "style = half, with cos and sin of pair k"));
+    }
+  }
+}

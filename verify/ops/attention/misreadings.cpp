@@ -90,6 +90,17 @@ void Misreader::of_masks(const AttentionInputs& in) {
 void Misreader::of_scores(const AttentionInputs& in) {
   if (!has_few_scores_) return;
   const double scale = spec_.scale, cap = spec_.softcap;
+  if (in.mask) {
+    const Kept<3> numbers([](const AttentionInputs& x) {
+      return of_pairs(x, [&](Index h, Index i, Index j) {
+        return (x.bias ? x.bias(h, i, j) : 0) + (x.mask(h, i, j) != 0 ? 1 : 0);
+      });
+    });
+    add("in/mask added to the scores as 1 and 0", [numbers](AttentionInputs& x) {
+      x.bias = numbers(x);
+      x.mask = {};
+    });
+  }
   if (in.bias) {
     for (const auto& [name, factor] :
          {std::pair{"in/bias multiplied by the scale", scale},

@@ -124,12 +124,13 @@ std::vector<DiagnosisEntry> wrong_scale(std::span<const AttentionRow> rows) {
     const Fits both = fits_of_scale(rows, factor);
     return (both.o + both.lse).explained();
   };
-  // What a scale that is a little off does is proportional to it. If it is far off, steps have to find it.
+  // What a scale that is a little off does is proportional to it. If it is far off, or a little does not show
+  // in the output's type, steps have to find it.
   constexpr double little = 1e-4;
   const Fits near_one = fits_of_scale(rows, 1 + little);
   const Fit start = near_one.o + near_one.lse;
   double best = 1 + little * start.slope(), step = std::abs(best - 1) / 2;
-  if (!(best > 0.5 && best < 2)) best = 1, step = 0.4;
+  if (!start.tells() || !(best > 0.5 && best < 2)) best = 1, step = 0.4;
   double most = explained(best);
   for (int n = 0; n < 30 && step > least_scale_error / 4; ++n) {
     const double up = explained(best + step), down = explained(best - step);

@@ -125,6 +125,13 @@ std::vector<Decoy> RopeProblem::misreadings(const RopeSample& sample, const Rope
     if (differs && exists) all.push_back(computed(other.name, spec, sample, direction, of(wrong)));
   }
   if (sample.source.has_table()) {
+    // A full table has its columns in the order of the style; a kernel of the other style may know that.
+    const bool is_half = spec.style == RopeStyle::half;
+    const RopeSpec other{is_half ? RopeStyle::interleaved : RopeStyle::half, spec.rotary_dim};
+    if (sample.source.cos.extent(1) == spec.rotary_dim)
+      all.push_back(computed(is_half ? "style = interleaved, with cos and sin of pair k"
+                                     : "style = half, with cos and sin of pair k",
+                             other, sample, direction, right));
     std::ranges::move(other_tables(sample, direction), std::back_inserter(all));
     return all;
   }
