@@ -18,7 +18,7 @@ struct PairTable {
   double error = 0;           // certified, of each
   double angle_slack = 0;     // the device's angle may be this far off
   double declared_angle = 0;  // the part of it that the contract declares
-  double declared_each = 0;   // what it declares of cosine and sine
+  double declared_each = 0;   // what it declares of cosine and sine. Equation (12b)
 };
 
 PairTable table_of(const RopeSpec& spec, const RopeSource& source, const RopeArithmetic& arithmetic,
@@ -83,8 +83,7 @@ struct Costs {
   void grow(double e) { slack += e + slack * e; }
 };
 
-/// a c + b s, with `other` its derivative by the angle. Equations (13) to (16), and (13a) for what is
-/// declared.
+/// a c + b s, with `other` its derivative by the angle. Equations (12a) to (16).
 ElementBound dot_bound(const Costs& costs, const PairTable& t, double a, double c, double b, double s,
                        double other, DType output) {
   const double ac = a * c, bs = b * s;

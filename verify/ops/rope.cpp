@@ -21,8 +21,8 @@ std::vector<SpecKey> rope_contract_keys() {
   std::vector<SpecKey> keys = compute_contract_keys();
   keys.push_back(
       {"angle_error", "number", "0",
-       "relative error of the angle beyond angle_dtype, where powers or the reduction of the angle "
-       "are approximations: 2^-20 with __powf and __sincosf"});
+       "relative error of the angle in all, in place of angle_dtype, where powers or the reduction of angles "
+       "are approximations: 2^-20 with __sincosf, 2^-19 with __powf, too"});
   keys.push_back({"sincos_error", "number", "0",
                   "absolute error of sine and cosine where these are approximations: 2^-21 with __sincosf"});
   return keys;
