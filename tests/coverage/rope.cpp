@@ -125,7 +125,8 @@ Angles angles_of(const Case& c, const Sizes& n, const RopeSpec& spec, Index b, I
     }
     return a;
   }
-  const bool is_float32 = text_of(c, "angle_dtype", "float32") == "float32";
+  const bool is_float32 =
+      text_of(c, "angle_dtype", "float32") == "float32" && !c.contract.contains("angle_error");
   const Frequencies frequencies(c, r, is_float32);
   const bool is_yarn = text_of(c, "scaling", "none") == "yarn";
   const Real factor = c.spec.contains("attention_factor") ? Real{number_of(c, "attention_factor", 1)}

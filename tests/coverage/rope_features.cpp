@@ -140,6 +140,8 @@ std::vector<Feature> rope_features(DType element) {
     c.spec["high_freq_factor"] = 4.0;
     c.spec["theta"] = 500000.0;
   });
+  add("approximate angles", [](Case& c) { c.contract["angle_error"] = 1e-6; });
+  add("approximate sines and cosines", [](Case& c) { c.contract["sincos_error"] = 1e-6; });
   add("computed in float64", [](Case& c) { c.contract["compute_dtype"] = "float64"; });
   add("computed in float64, by the key's other name", [](Case& c) { c.contract["accumulate"] = "float64"; });
   return all;
