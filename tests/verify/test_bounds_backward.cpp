@@ -112,6 +112,22 @@ TEST_CASE("a sink whose weight underflows may get no gradient") {
   CHECK(has_tiny);
 }
 
+TEST_CASE("products that are subnormal may each be off by half their spacing") {
+  Setup setup = setup_of(DType::float32);
+  const Kernel kernel = kernel_for(setup.element);
+  for (setup.seed = 1; setup.seed <= 3; ++setup.seed) {
+    Case c = inputs_of(setup, kernel.p_dtype);
+    Tensor& d_o = c.in.at("do");
+    for (double& x : d_o.values) x = round_to(0x1p-140 * x, setup.element);
+    const View<const double, 3> rows{d_o.values.data(), {setup.q_heads, setup.queries, setup.v_width}};
+    store(c, run(kernel, setup.spec, views_of(c), rows, setup.element), {"dq", "dk", "dv"}, setup.element,
+          kernel.p_dtype);
+    const CaseFindings findings = judged(c);
+    INFO(summary(findings));
+    for (const char* name : {"dq", "dk", "dv"}) CHECK(output(findings, name).worst_ratio <= 1);
+  }
+}
+
 TEST_CASE("repeated keys repeat the rounding of the stored weights that dS is made of") {
   Setup setup;
   setup.element = GENERATE(DType::float16, DType::bfloat16);
