@@ -31,8 +31,10 @@ const Attribute* KeyReader::find(const std::string& key) const {
 const Attribute& KeyReader::required(const std::string& key) {
   known_.insert(key);
   const Attribute* found = find(key);
-  if (!found) throw InvalidCase(object(key) + " is missing");
-  return *found;
+  if (found) return *found;
+  std::string others;
+  for (const auto& [name, value] : attributes_) others += (others.empty() ? "; there are: " : ", ") + name;
+  throw InvalidCase(object(key) + " is missing" + others);
 }
 
 double KeyReader::number(const std::string& key) {
@@ -72,7 +74,8 @@ Index KeyReader::integer(const std::string& key, Index fallback) {
   if (!has(key)) return fallback;
   const double value = number(key);
   if (value != std::floor(value) || std::abs(value) > 0x1p53) {
-    throw InvalidCase(object(key) + " is " + shown(required(key)) + "; a whole number is expected");
+    throw InvalidCase(object(key) + " is " + shown(required(key)) +
+                      "; a whole number of no more than 2^53 is expected");
   }
   return static_cast<Index>(value);
 }
@@ -88,10 +91,11 @@ bool KeyReader::boolean(const std::string& key, bool fallback) {
   throw InvalidCase(object(key) + " is " + shown(a) + "; true or false is expected");
 }
 
-std::string KeyReader::text(const std::string& key) {
+std::string KeyReader::text(const std::string& key, const std::string& accepted) {
   const Attribute& a = required(key);
   if (const auto* text = std::get_if<std::string>(&a)) return *text;
-  throw InvalidCase(object(key) + " is " + shown(a) + "; a text is expected");
+  throw InvalidCase(object(key) + " is " + shown(a) + "; a text is expected" +
+                    (accepted.empty() ? "" : ": " + accepted));
 }
 
 void KeyReader::finish() const {

@@ -33,18 +33,18 @@ class KeyReader {
   std::optional<double> factor(const std::string& key);
   Index integer(const std::string& key, Index fallback);
   bool boolean(const std::string& key, bool fallback);
-  std::string text(const std::string& key);
+  /// accepted: for the message where it is no text.
+  std::string text(const std::string& key, const std::string& accepted = "");
 
   /// One of the named values.
   template <class T>
   T choice(const std::string& key, std::initializer_list<std::pair<std::string_view, T>> values) {
-    const std::string found = text(key);
     std::string accepted;
+    for (const auto& [name, value] : values) accepted += (accepted.empty() ? "" : ", ") + std::string(name);
+    const std::string found = text(key, accepted);
     settled_[key] = found;
-    for (const auto& [name, value] : values) {
+    for (const auto& [name, value] : values)
       if (found == name) return value;
-      accepted += (accepted.empty() ? "" : ", ") + std::string(name);
-    }
     throw InvalidCase(object(key) + " is \"" + found + "\"; accepted: " + accepted);
   }
   template <class T>

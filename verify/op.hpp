@@ -134,7 +134,8 @@ const Op& find_op(const Case& c);
 /// The op's contract keys, and `preset` if there is one that sets them.
 std::vector<SpecKey> contract_keys_of(const Op& op);
 
-/// Every dataset is a port of the op, has its type, and no required input is missing. Throws InvalidCase.
+/// Every dataset is a port of the op and has its type, no required input is missing, and there is an output.
+/// Throws InvalidCase.
 void check_ports(const Op& op, const Case& c);
 
 }  // namespace attest

@@ -15,6 +15,21 @@ std::string names_of(const std::vector<Port>& ports) {
   return text;
 }
 
+/// Why a tensor is not what the port takes, as the end of a message.
+std::string expected_type(const Port& port, const Tensor& found, const std::vector<Port>& ports) {
+  if (port.type == PortType::integer) return "an integer type is expected";
+  if (port.type == PortType::boolean) {
+    const bool takes_numbers = std::ranges::find(ports, "bias", &Port::name) != ports.end();
+    return std::string("booleans (uint8 or an HDF5 enum) are expected") +
+           (found.dtype && takes_numbers ? "; numbers to add to scores belong in in/bias" : "");
+  }
+  const std::string bits = found.type_name == "uint16"  ? "bfloat16"
+                           : found.type_name == "uint8" ? "float8_e4m3fn or float8_e5m2"
+                                                        : "";
+  return "a floating-point type is expected" +
+         (bits.empty() ? "" : ", or the attribute dtype = " + bits + " if these are its bits");
+}
+
 void check_group(const Case& c, const std::string& group, const std::map<std::string, Tensor>& tensors,
                  const std::vector<Port>& ports) {
   for (const auto& [name, tensor] : tensors) {
@@ -28,13 +43,8 @@ void check_group(const Case& c, const std::string& group, const std::map<std::st
     const bool fits = port->type == PortType::floating  ? tensor.dtype.has_value()
                       : port->type == PortType::integer ? is_integer
                                                         : is_boolean;
-    if (!fits) {
-      throw InvalidCase(object + " holds " + tensor.type_name + "; " +
-                        (port->type == PortType::floating  ? "a floating-point type"
-                         : port->type == PortType::integer ? "an integer type"
-                                                           : "booleans (uint8 or an HDF5 enum)") +
-                        " is expected");
-    }
+    if (!fits)
+      throw InvalidCase(object + " holds " + tensor.type_name + "; " + expected_type(*port, tensor, ports));
   }
   for (const Port& port : ports) {
     if (port.required && !tensors.contains(std::string(port.name))) {
@@ -75,6 +85,10 @@ std::vector<SpecKey> contract_keys_of(const Op& op) {
 void check_ports(const Op& op, const Case& c) {
   check_group(c, "in", c.in, op.inputs);
   check_group(c, "out", c.out, op.outputs);
+  if (c.out.empty()) {
+    throw InvalidCase(c.object("out") +
+                      " is missing; the datasets that the kernel wrote are expected there: run it first");
+  }
 }
 
 }  // namespace attest

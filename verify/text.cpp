@@ -39,6 +39,8 @@ std::string digits_text(double value, std::chars_format format, int precision) {
   return {buffer, end};
 }
 
+}  // namespace
+
 bool is_utf8(std::string_view text) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
   for (std::size_t i = 0; i < text.size();) {
@@ -60,8 +62,6 @@ bool is_utf8(std::string_view text) {
   }
   return true;
 }
-
-}  // namespace
 
 TextStyle style_of(int fd) {
   if (!isatty(fd)) return {};
@@ -150,7 +150,7 @@ std::string wrapped(std::string_view text, Index width, Index indent, Index hang
     text.remove_prefix(std::min(end + 1, text.size()));
     if (!line_is_empty && column + 1 + display_width(word) > width) break_line();
     if (!line_is_empty) result += ' ', ++column;
-    while (column + display_width(word) > width) {  // a word longer than a line
+    while (!word.empty() && column + display_width(word) > width) {  // a word longer than a line
       const std::size_t part = bytes_of(word, std::max<Index>(width - column, 1));
       result += word.substr(0, part);
       word.remove_prefix(part);

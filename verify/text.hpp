@@ -18,6 +18,8 @@ struct TextStyle {
 /// is "dumb".
 TextStyle style_of(int fd);
 
+bool is_utf8(std::string_view text);
+
 Index display_width(std::string_view text);
 
 /// Control characters as \xNN: text from a file must not move the cursor, and a message stays one line.

@@ -210,10 +210,12 @@ EDITS = {
     "no causal": (unset_spec("causal"), "/case/spec attribute causal is missing"),
     "causal misspelled": (
         set_spec(causal="topleft"), 'causal is "topleft"; accepted: none, top_left, bottom_right'),
-    "causal a boolean": (set_spec(causal=True), "/case/spec attribute causal is true"),
+    "causal a boolean": (
+        set_spec(causal=True),
+        "attribute causal is true; a text is expected: none, top_left, bottom_right"),
     "causal with a NUL": (
         set_spec(causal=np.void(b"none\0x")), "/case/spec attribute causal is an opaque type"),
-    "no scale": (unset_spec("scale"), "/case/spec attribute scale is missing"),
+    "no scale": (unset_spec("scale"), "/case/spec attribute scale is missing; there are: causal"),
     "scale as text": (set_spec(scale="0.25"), "/case/spec attribute scale is the text"),
     "scale NaN": (set_spec(scale=NAN), "/case/spec attribute scale is nan"),
     "scale infinite": (set_spec(scale=INF), "/case/spec attribute scale is inf"),
@@ -249,6 +251,9 @@ EDITS = {
     "NaN in do": (lambda f: replace(f["case/in"], "do", np.full((2, 4, 9, 16), NAN, "f2")), "/case/in/do"),
     "infinity in q": (at_in(spoil, "q", INF), "/case/in/q"),
     "q of integers": (at_in(replace, "q", np.ones((2, 4, 9, 16), "i4")), "/case/in/q holds int32"),
+    "bits without a type": (
+        at_in(replace, "q", np.ones((2, 4, 9, 16), "u2")),
+        "holds uint16; a floating-point type is expected, or the attribute dtype = bfloat16 if these are"),
     "q of text": (at_in(strings_in_place, "q"), "/case/in/q holds text"),
     "q compound": (at_in(replace, "q", np.zeros((2, 4, 9, 16), "c8")), "/case/in/q holds a compound type"),
     "q of long double": (

@@ -119,7 +119,8 @@ TEST_CASE("lse may lie as libraries return it or like o") {
   CHECK(by_row.like_rows(c.out["lse"].values.data(), c.out["lse"], by_row.sequences[1])(2, 1, 0) ==
         1 * 12 + 1 * 4 + 2);
   c.out["lse"] = numbered({4, 2, 3});
-  CHECK_THAT(message_of(c), Mentions("dump.h5: /one/out/lse has shape [4, 2, 3]; [2, 4, 3] is expected"));
+  CHECK_THAT(message_of(c), Mentions("dump.h5: /one/out/lse has shape [4, 2, 3]; [2, 4, 3] is expected: by "
+                                     "spec layout, in/q has Hq = 4 heads of Sq = 3 rows"));
 }
 
 TEST_CASE("m and l may be repeated along a last axis, lse may not") {
@@ -296,8 +297,9 @@ TEST_CASE("masks and biases broadcast as NumPy does") {
     for (const std::vector<Index>& shape :
          std::vector<std::vector<Index>>{{4}, {2, 5}, {5, 3}, {1, 2, 4, 3, 5}}) {
       c.in[name] = numbered(shape);
-      CHECK_THAT(message_of(c), Mentions("/one/in/" + name + " has shape " + shape_text(shape) +
-                                         ", which does not broadcast to [B, Hq, Sq, Sk] = [2, 4, 3, 5]"));
+      CHECK_THAT(message_of(c),
+                 Mentions("/one/in/" + name + " has shape " + shape_text(shape) +
+                          ", which does not broadcast to [B, Hq, Sq, Sp + Sk] = [2, 4, 3, 5]"));
     }
   }
 }
@@ -346,7 +348,7 @@ TEST_CASE("shapes that do not fit are named with both tensors") {
   c = plain_case();
   c.out["p"] = numbered({2, 4, 3, 4});
   CHECK_THAT(message_of(c),
-             Mentions("/one/out/p has shape [2, 4, 3, 4]; [B, Hq, Sq, Sk] = [2, 4, 3, 5] is expected"));
+             Mentions("/one/out/p has shape [2, 4, 3, 4]; [B, Hq, Sq, Sp + Sk] = [2, 4, 3, 5] is expected"));
   c = plain_case();
   c.in["alibi_slopes"] = numbered({2, 3});
   CHECK_THAT(message_of(c), Mentions("/one/in/alibi_slopes has Hq = 3, but in/q has Hq = 4"));
@@ -380,7 +382,7 @@ TEST_CASE("keys of the spec are checked, with what is accepted") {
              Mentions("spec attribute scale is nan; a finite number is expected"));
   CHECK_THAT(with("window_left", std::int64_t{-2}),
              Mentions("window_left is -2; -1 (all keys) or more is expected"));
-  CHECK_THAT(with("window_right", 1.5), Mentions("window_right is 1.5; a whole number is expected"));
+  CHECK_THAT(with("window_right", 1.5), Mentions("window_right is 1.5; a whole number of no more than 2^53 is expected"));
   CHECK_THAT(with("softcap", -1.0), Mentions("softcap is -1; 0 (off) or more is expected"));
   CHECK_THAT(with("alibi", "position"), Mentions("in/alibi_slopes is missing; alibi = position"));
   CHECK_THAT(with("layout", "bdhs"), Mentions("accepted: bhsd, bshd, sbhd, bsm, sbm, thd"));
@@ -392,7 +394,7 @@ TEST_CASE("keys of the spec are checked, with what is accepted") {
 
   Case c = plain_case();
   c.spec.erase("scale");
-  CHECK_THAT(message_of(c), Equals("dump.h5: /one/spec attribute scale is missing"));
+  CHECK_THAT(message_of(c), Equals("dump.h5: /one/spec attribute scale is missing; there are: causal"));
   c = case_of({{"q", numbered({2, 3, 25})}, {"k", numbered({2, 5, 12})}, {"v", numbered({2, 5, 14})}});
   c.spec["layout"] = "bsm";
   c.spec["heads_q"] = std::int64_t{4}, c.spec["heads_kv"] = std::int64_t{2};

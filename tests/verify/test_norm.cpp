@@ -286,7 +286,8 @@ TEST_CASE("malformed cases of a norm are named") {
     };
   };
   CHECK(message([](Case&) {}) == "no complaint");
-  CHECK(message([](Case& c) { c.spec.erase("eps"); }) == "emulated.h5: /case/spec attribute eps is missing");
+  CHECK(message([](Case& c) { c.spec.erase("eps"); }) ==
+        "emulated.h5: /case/spec attribute eps is missing; there are: round_sum");
   CHECK_THAT(message([](Case& c) { c.spec["eps"] = -1.0; }), Mentions("eps is -1") && Mentions("0 or more"));
   CHECK(message([](Case& c) { c.spec.erase("round_sum"); }) == "no complaint");
   CHECK_THAT(message([](Case& c) { c.in.erase("residual"), c.out.erase("sum"); }),

@@ -240,7 +240,8 @@ TEST_CASE("rope cases that do not fit are rejected with the object, what it hold
   CHECK(complaint(nothing) == "no complaint");
   CHECK(table_complaint({5, 8}, nothing) == "no complaint");
 
-  CHECK(complaint([](Case& c) { c.spec.erase("style"); }) == "dump.h5: /one/spec attribute style is missing");
+  CHECK(complaint([](Case& c) { c.spec.erase("style"); }) ==
+        "dump.h5: /one/spec attribute style is missing; there are: position_start, theta");
   CHECK(complaint([](Case& c) { c.spec["style"] = "neox"; }) ==
         "dump.h5: /one/spec attribute style is \"neox\"; accepted: half, interleaved");
   CHECK_THAT(complaint([](Case& c) { c.spec["base"] = 1.0; }),

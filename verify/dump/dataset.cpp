@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "verify/dump/types.hpp"
+#include "verify/text.hpp"
 
 namespace attest {
 namespace {

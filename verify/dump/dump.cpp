@@ -233,10 +233,10 @@ struct Dump::File {
 };
 
 Dump::Dump(const std::string& path) {
-  checked_file_size(path);
+  const std::uint64_t bytes = checked_file_size(path);
   // On damaged metadata HDF5 itself may crash or loop: 1.10.8 does at sizes in the global heap, where text
   // is.
-  const std::string failure = failure_of_trial([&] {
+  const std::string failure = failure_of_trial(bytes, [&] {
     const auto skip_invalid = [](const auto& read) {
       try {
         read();
@@ -310,8 +310,6 @@ Case Dump::File::read(const std::string& case_name, const ReadTensor& read) cons
   if (has_recipe && c.recipe.empty()) reject(c.object("recipe"), "is empty", "attributes are expected there");
   if (!has_in && !has_recipe)
     reject(c.object("in"), "is missing", "the datasets that the kernel read are expected there");
-  if (c.out.empty())
-    reject(c.object("out"), "is missing", "the datasets that the kernel wrote are expected there");
   return c;
 }
 

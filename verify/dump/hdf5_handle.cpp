@@ -15,19 +15,24 @@
 namespace attest {
 namespace {
 
-constexpr rlim_t cpu_seconds = 3;  // a hundred times what the headers of the device dumps take
+/// A hundred times what the headers of the device dumps take, and of 8000 small cases.
+rlim_t cpu_seconds(std::uint64_t bytes) {
+  constexpr rlim_t least = 3;
+  constexpr std::uint64_t bytes_per_second = 10'000'000;
+  return least + bytes / bytes_per_second;
+}
 
 void limit(decltype(RLIMIT_CPU) resource, rlim_t value) {
   const rlimit both{value, value};
   setrlimit(resource, &both);
 }
 
-[[noreturn]] void run_and_exit(const std::function<void()>& work) {
+[[noreturn]] void run_and_exit(const std::function<void()>& work, std::uint64_t bytes) {
   const int nowhere = open("/dev/null", O_WRONLY);  // what a crash prints is not for the user
   dup2(nowhere, STDOUT_FILENO);
   dup2(nowhere, STDERR_FILENO);
   limit(RLIMIT_CORE, 0);
-  limit(RLIMIT_CPU, cpu_seconds);
+  limit(RLIMIT_CPU, cpu_seconds(bytes));
   try {
     work();
   } catch (...) {
@@ -36,29 +41,6 @@ void limit(decltype(RLIMIT_CPU) resource, rlim_t value) {
 }
 
 }  // namespace
-
-bool is_utf8(std::string_view text) {
-  for (std::size_t i = 0; i < text.size();) {
-    const unsigned first = static_cast<unsigned char>(text[i]);
-    const unsigned length = first < 0x80         ? 1
-                            : first >> 5 == 0x6  ? 2
-                            : first >> 4 == 0xe  ? 3
-                            : first >> 3 == 0x1e ? 4
-                                                 : 0;
-    if (length == 0 || length > text.size() - i) return false;
-    unsigned code = length == 1 ? first : first & (0x7fu >> length);
-    for (std::size_t k = 1; k < length; ++k) {
-      const unsigned next = static_cast<unsigned char>(text[i + k]);
-      if (next >> 6 != 2) return false;
-      code = code << 6 | (next & 0x3f);
-    }
-    constexpr unsigned smallest[] = {0, 0, 0x80, 0x800, 0x10000};  // a longer form than needed is not UTF-8
-    const bool is_surrogate = 0xd800 <= code && code < 0xe000;
-    if (code < smallest[length] || code > 0x10ffff || is_surrogate) return false;
-    i += length;
-  }
-  return true;
-}
 
 std::string in_quotes(std::string_view text) {
   return is_utf8(text) ? '"' + printable(text) + '"' : "that is not UTF-8";
@@ -76,10 +58,10 @@ std::string library_message() {
   return printable(message);
 }
 
-std::string failure_of_trial(const std::function<void()>& work) {
+std::string failure_of_trial(std::uint64_t bytes, const std::function<void()>& work) {
   const pid_t child = fork();
   if (child < 0) return {};
-  if (child == 0) run_and_exit(work);
+  if (child == 0) run_and_exit(work, bytes);
   int status = 0;
   while (waitpid(child, &status, 0) < 0) {
     if (errno != EINTR) return {};

@@ -4,6 +4,7 @@
 
 #include <hdf5.h>
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -33,8 +34,6 @@ class Handle {
   hid_t id_;
 };
 
-bool is_utf8(std::string_view text);
-
 /// For messages: in quotation marks and on one line, or "that is not UTF-8".
 std::string in_quotes(std::string_view text);
 
@@ -43,8 +42,9 @@ std::string library_message();
 
 /// Runs `work` in a copy of this process, which prints nothing and whose changes are lost; exceptions count
 /// as an end like any other. Empty if it came to an end, else what happened: "crashed (Segmentation fault)".
-/// Empty too where no process can be started: then nothing was tried.
-std::string failure_of_trial(const std::function<void()>& work);
+/// Empty too where no process can be started: then nothing was tried. bytes: of the file; a large one may
+/// take longer.
+std::string failure_of_trial(std::uint64_t bytes, const std::function<void()>& work);
 
 /// object: "dump.h5: /case/in/k".
 [[noreturn]] inline void reject(const std::string& object, const std::string& found,

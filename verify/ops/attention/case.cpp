@@ -132,7 +132,7 @@ void AttentionCase::read_shapes() {
     }
     if (!fits) {
       throw InvalidCase(case_.object("in/" + name) + " has shape " + shape_text(tensor->shape) +
-                        ", which does not broadcast to [B, Hq, Sq, Sk] = " + shape_text(full));
+                        ", which does not broadcast to [B, Hq, Sq, Sp + Sk] = " + shape_text(full));
     }
   }
 }
@@ -154,7 +154,7 @@ void AttentionCase::check_outputs() {
       const std::vector<Index> full = {sizes_q_.b, sizes_q_.h, sizes_q_.s, past_ + sizes_k_.s};
       if (tensor.shape != full) {
         throw InvalidCase(case_.object(path) + " has shape " + shape_text(tensor.shape) +
-                          "; [B, Hq, Sq, Sk] = " + shape_text(full) + " is expected");
+                          "; [B, Hq, Sq, Sp + Sk] = " + shape_text(full) + " is expected");
       }
     }
     if (name == "dbias" && tensor.shape != case_.input("bias")->shape) {
@@ -183,7 +183,10 @@ std::string_view AttentionCase::row_order(const Tensor& tensor, const std::strin
   }
   throw InvalidCase(case_.object(path) + " has shape " + shape_text(tensor.shape) + "; " +
                     shape_text(shape_in(row_axis_order(layout_))) +
-                    (may_repeat ? ", or that with a last axis of equal copies," : "") + " is expected");
+                    (may_repeat ? ", or that with a last axis of equal copies," : "") +
+                    " is expected: by spec layout, in/q has Hq = " + std::to_string(sizes_q_.h) +
+                    " heads of " + (layout_ == Layout::thd ? "Tq" : "Sq") + " = " +
+                    std::to_string(sizes_q_.s) + " rows");
 }
 
 Tensor AttentionCase::rows_tensor(DType dtype) const {
