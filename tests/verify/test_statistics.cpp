@@ -6,6 +6,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/support/random.hpp"
+#include "verify/statistics/error_samples.hpp"
 #include "verify/statistics/statistics.hpp"
 #include "verify/statistics/student.hpp"
 
@@ -161,5 +162,15 @@ TEST_CASE("too few independent parts tell nothing") {
   Stored one_row(1, 4000), few_rows(5, 500);
   for (Stored* stored : {&one_row, &few_rows}) {
     for (const Statistic& s : stored->judged(1, any_value, any_noise, truncated)) CHECK(!s.exceeds());
+  }
+}
+
+TEST_CASE("rows that are looked at are of all heads, whatever the layout") {
+  for (const Index rows : {16384, 16385, 3 * 5 * 7 * 11 * 13}) {
+    const Index step = row_step(rows * 64, rows, 1 << 16);
+    std::vector<bool> met(16);
+    for (Index row = 0; row < rows; row += step) met[row % 16] = true;
+    CHECK(std::ranges::count(met, true) == 16);
+    CHECK(rows * 64 / step <= 1 << 16);
   }
 }

@@ -5,12 +5,11 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <unordered_set>
 
 namespace attest {
 namespace {
-
-constexpr Index most_elements = Index{1} << 16;  // more would not tell more
 
 /// The same for rows with the same numbers, and hardly ever for others.
 std::uint64_t mark_of(const double* values, const double* dumped, Index width) {
@@ -24,12 +23,18 @@ std::uint64_t mark_of(const double* values, const double* dumped, Index width) {
 
 }  // namespace
 
+Index row_step(Index elements, Index rows, Index most) {
+  Index step = std::max<Index>(1, elements / most);
+  while (std::gcd(step, rows) > 1) ++step;
+  return step;
+}
+
 std::vector<ErrorSample> error_samples(const Expected& expected, std::vector<ErrorPlace>& places,
-                                       Index step) {
+                                       Index most) {
   const Tensor& dumped = *expected.dumped;
   const Index n = dumped.size(), width = dumped.shape.empty() ? 1 : dumped.shape.back();
   const Index rows = width > 0 ? n / width : 0;
-  if (step == 0) step = std::max<Index>(1, n / most_elements);
+  const Index step = row_step(n, rows, most);
   const double largest = format_of(expected.dtype).max;
   std::vector<ErrorSample> samples;
   std::unordered_set<std::uint64_t> rows_before;

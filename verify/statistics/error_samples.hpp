@@ -17,10 +17,14 @@ struct ErrorSample {
   double predicted() const { return variance + systematic * systematic; }
 };
 
-/// Those with a predicted spread that are finite and cannot overflow, of every `step`-th row (0: of so many
-/// as have 2^16 elements); `places` has where each is. A row that repeats another tells nothing new and is
+/// Every how many-th of so many rows has no more than `most` elements in all. It shares no divisor with their
+/// number, so that all heads and all rows of a tile have their share, in any layout.
+Index row_step(Index elements, Index rows, Index most);
+
+/// Those with a predicted spread that are finite and cannot overflow, of rows at an equal distance with
+/// `most` elements or so; `places` has where each is. A row that repeats another tells nothing new and is
 /// left out. Empty where fewer than half take part.
 std::vector<ErrorSample> error_samples(const Expected& expected, std::vector<ErrorPlace>& places,
-                                       Index step = 0);
+                                       Index most = Index{1} << 16);
 
 }  // namespace attest

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "verify/axes/axis_names.hpp"
 #include "verify/statistics/error_samples.hpp"
@@ -15,14 +14,6 @@ namespace {
 constexpr Index most_regions = 32;               // along an axis
 constexpr Index smallest_block = 16;             // of rows: the smallest tile of a matrix unit
 constexpr Index most_elements = Index{1} << 18;  // that are looked at
-
-/// Every how many-th row is looked at: no divisor of what rows are made of, so that all heads have their
-/// share.
-Index row_step(Index elements, Index rows) {
-  Index step = std::max<Index>(1, elements / most_elements);
-  while (std::gcd(step, rows) != 1) ++step;
-  return step;
-}
 
 /// The samples of each block of indices along an axis.
 using Members = std::vector<std::vector<std::size_t>>;
@@ -44,12 +35,10 @@ RegionSpread spread_of(std::span<const std::size_t> members, std::span<const dou
 
 std::vector<SpreadByRegion> spread_by_region(const Op& op, const std::vector<Axis>& axes,
                                              const Expected& expected, std::span<const Index> flat_of) {
-  const Index elements = expected.dumped->size();
-  if (elements == 0 || expected.dumped->shape.empty()) return {};
+  if (expected.dumped->size() == 0 || expected.dumped->shape.empty()) return {};
   const Index width = expected.dumped->shape.back();
   std::vector<ErrorPlace> places;
-  const std::vector<ErrorSample> samples =
-      error_samples(expected, places, row_step(elements, elements / width));
+  const std::vector<ErrorSample> samples = error_samples(expected, places, most_elements);
   std::vector<double> square;
   for (const ErrorSample& s : samples) square.push_back(s.error * s.error / s.predicted());
 

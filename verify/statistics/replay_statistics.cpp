@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "verify/statistics/error_samples.hpp"
 #include "verify/statistics/scatter.hpp"
 
 namespace attest {
@@ -40,8 +41,8 @@ struct Sample {
 std::vector<Sample> samples_of(const Expected& expected, const std::vector<double>& shifts,
                                std::vector<ErrorPlace>& places) {
   const Index n = static_cast<Index>(shifts.size()), width = expected.dumped->shape.back();
-  const Index step = std::max<Index>(
-      1, std::ranges::count_if(shifts, [](double x) { return std::isfinite(x); }) / most_elements);
+  const Index known = std::ranges::count_if(shifts, [](double x) { return std::isfinite(x); });
+  const Index step = row_step(known, n / width, most_elements);
   const double largest = format_of(expected.dtype).max;
   std::vector<Sample> samples;
   Index row_of_samples = -1, last_row = -1;
