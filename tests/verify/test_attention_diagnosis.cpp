@@ -259,3 +259,24 @@ TEST_CASE("errors that no precision makes are not called imprecise") {
   }
   CHECK(first_cause(c) == "another P or dS than declared: no precision errs so much");
 }
+
+TEST_CASE("tensors in another layout than declared are named so") {
+  const DType element = GENERATE(DType::float16, DType::float32);
+  Setup setup = declared(element);
+  setup.spec.causal = GENERATE(Causal::none, Causal::top_left);
+  const auto exchanged = [](const Tensor& t) {
+    Tensor moved = t;
+    const Index heads = t.shape[1], rows = t.shape[2], width = t.shape[3];
+    std::swap(moved.shape[1], moved.shape[2]);
+    for (Index h = 0; h < heads; ++h)
+      for (Index i = 0; i < rows; ++i)
+        for (Index d = 0; d < width; ++d)
+          moved.values[(i * heads + h) * width + d] = t.values[(h * rows + i) * width + d];
+    return moved;
+  };
+  Case c = dump_of(setup, honest_kernels(element)[0].kernel, false, {"o"});
+  for (const char* name : {"q", "k", "v"}) c.in[name] = exchanged(c.in.at(name));
+  c.out["o"] = exchanged(c.out.at("o"));
+  c.in.erase("do");
+  CHECK(first_cause(c) == "layout = bshd");
+}

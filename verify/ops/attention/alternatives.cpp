@@ -38,6 +38,7 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
   const auto with_inputs = [&](const std::string& name, const Misreading& misread) {
     take(sampled_answers(name, right, misread));
   };
+  take(in_other_layouts());
   // The diagonal of every mode is that of top_left with another past.
   const auto with_diagonal = [&](const std::string& name, AttentionSpec wrong, Index shift,
                                  const Misreading& misread) {
@@ -263,6 +264,10 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
     }));
     take(sampled_statistics("m in base 2", [](const Stats& x) {
       return Stats{x.m * std::numbers::log2e, x.l, x.lse};
+    }));
+    take(sampled_statistics("lse in place of m", [](const Stats& x) { return Stats{x.lse, x.l, x.lse}; }));
+    take(sampled_statistics("lse in base 2 in place of m: out/lse with lse_base = 2", [](const Stats& x) {
+      return Stats{x.lse * std::numbers::log2e, x.l, x.lse};
     }));
     take(sampled_statistics("the logarithm of l in place of l", [](const Stats& x) {
       return Stats{x.m, std::log(x.l), x.lse};

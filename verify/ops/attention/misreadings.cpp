@@ -96,7 +96,7 @@ void Misreader::of_scores(const AttentionInputs& in) {
         return (x.bias ? x.bias(h, i, j) : 0) + (x.mask(h, i, j) != 0 ? 1 : 0);
       });
     });
-    add("in/mask added to the scores as 1 and 0", [numbers](AttentionInputs& x) {
+    add("in/mask read as a bias of 1 and 0", [numbers](AttentionInputs& x) {
       x.bias = numbers(x);
       x.mask = {};
     });

@@ -76,6 +76,8 @@ class AttentionProblem : public Problem {
   std::vector<Decoy> sampled_statistics(
       const std::string& name, const std::function<ref::SoftmaxStats(const ref::SoftmaxStats&)>& of) const;
   std::vector<Decoy> sampled_means_of_v() const;
+  /// o of tensors whose axes are in another order than the spec says.
+  std::vector<Decoy> in_other_layouts() const;
   /// What the backward pass alone gets wrong; none without gradients.
   std::vector<Decoy> gradient_alternatives(std::span<const Expected> expected) const;
 
