@@ -89,8 +89,9 @@ class SoftmaxDevice {
   static constexpr double infinity = std::numeric_limits<double>::infinity();
 
   Real exp(Real z) const {
-    if (z == 0 || std::isinf(z)) return z < 0 ? 0 : 1;  // as ex2.approx promises
-    const Real e = device_exp2(z * static_cast<Real>(1.4426950408889634));
+    const Real power = z * static_cast<Real>(1.4426950408889634);
+    if (z == 0 || std::isinf(power)) return z < 0 ? 0 : 1;  // as ex2.approx promises
+    const Real e = device_exp2(power);
     if (kernel_.exp_error == 0) return e;
     const double place = 8 * static_cast<double>(z);
     return static_cast<Real>(e * (1 + kernel_.exp_error * std::cos(place)));

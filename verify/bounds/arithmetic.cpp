@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 namespace attest::bounds {
@@ -97,6 +98,8 @@ double confidence_multiplier(Index elements) {
 
 ElementBound element_bound(double value, double worst, double systematic, double sigma, double lambda,
                            double share, DType dtype) {
+  for (double* x : {&worst, &systematic, &sigma})
+    if (std::isnan(*x)) *x = std::numeric_limits<double>::infinity();  // 0 times an infinite bound
   const double probable = std::min(systematic + lambda * sigma, worst);
   const double size = std::abs(value);
   const double spacing = ulp(size, dtype);

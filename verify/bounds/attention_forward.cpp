@@ -103,8 +103,7 @@ class Forward {
 
 void Forward::write_scores(const Weights& w, Index h, Index i) const {
   for (Index j = 0; j < head_.keys; ++j) {
-    const bool masked = j < w.scores.first || j >= w.scores.last || w.scores.s[j] == -infinity;
-    if (masked) {
+    if (w.scores.is_masked(j)) {
       out_.s.set_exact(-infinity, h, i, j);
     } else {
       out_.s.set_bound(
@@ -189,7 +188,13 @@ void Forward::write_statistics(const Weights& w, Index h, Index i) const {
 
 // Equation (9), with the rounding of the store.
 void Forward::write_weights(const Weights& w, Index h, Index i) const {
-  for (Index j = 0; j < head_.keys; ++j) out_.p.set_exact(0, h, i, j);
+  for (Index j = 0; j < head_.keys; ++j) {
+    if (w.scores.is_masked(j)) {
+      out_.p.set_exact(0, h, i, j);
+    } else {  // of keys whose weight vanishes this stays
+      out_.p.set_bound(0, arithmetic_.flush, arithmetic_.flush, 0, share_, h, i, j);
+    }
+  }
   const double sum_worst = row_sum_worst(w), growth = std::exp(2 * w.delta_max);
   const Weights::InRowSum sum = w.in_row_sum();
   for (Index c = 0; c < w.count(); ++c) {
@@ -256,9 +261,9 @@ void Forward::write_output(const ValueSums& row, Index h) {
     const Index x = e % lanes;
     const double o = c.o[x], size = std::abs(o);
     const double exponent = growth * c.worst[x];
-    double worst = exponent +
-                   growth * (1 + normalisation) * (c.store[x] * (1 + pv_worst) + pv_worst * c.magnitude[x]) +
-                   normalisation * (size + exponent) + a.flush * static_cast<double>(n) * head_.v_max[e];
+    double worst =
+        exponent + growth * (1 + normalisation) * (c.store[x] * (1 + pv_worst) + pv_worst * c.magnitude[x]) +
+        normalisation * (size + exponent) + a.flush * static_cast<double>(n + w.vanished) * head_.v_max[e];
 
     worst += growth * (1 + normalisation) *
              (a.split_unit * (c.magnitude[x] + c.store[x]) + a.split_half_subnormal);

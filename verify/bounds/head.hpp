@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -77,6 +78,10 @@ struct ScoreRow {
   double inherited_worst;  // the largest error that they bring along; both 0 where they are exact
   double capped = 0;       // largest magnitude that the softcap gave; 0 without
   ProductSums products;
+
+  bool is_masked(Index j) const {
+    return j < first || j >= last || s[j] == -std::numeric_limits<double>::infinity();
+  }
 
   /// Row i of query head h; one object has rows of one spec.
   void compute(const AttentionSpec& spec, const AttentionInputs& in, const Head& head,

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "verify/bounds/weights.hpp"
+
 namespace attest::bounds {
 namespace {
 
@@ -26,6 +28,11 @@ void PairRows::fill(Index h, Index i, PairRow& row) {
   row.last = scores_.last;
   fill_delta(h, i, row);
   dp_.compute(d_o_.data(), head_.v_width, head_.v_columns.data(), head_.keys, row.first, row.last);
+  for (Index j = row.first; j < row.last; ++j) {
+    if (!vanishes(scores_.s[j], scores_.error[j], lse, saved_.lse_worst(h, i), arithmetic_.u)) continue;
+    scores_.s[j] = -infinity;
+    fill_vanished(j, row);
+  }
   fill_exponents(lse, saved_.lse_worst(h, i), row);
   if (arithmetic_.score_store) add_stores_to_delta(row);
   for (Index j = row.first; j < row.last; ++j) {
@@ -61,6 +68,14 @@ void PairRows::add_stores_to_delta(PairRow& row) const {
   row.delta_worst += worst;
   row.delta_variance += variance;
   row.delta_rest += variance;
+}
+
+// As of a masked key, but for kernels that keep their exponentials above 0.
+void PairRows::fill_vanished(Index j, PairRow& row) const {
+  const double flush = arithmetic_.flush;
+  const double dp = std::abs(dp_.sum[j] - row.delta) + dp_sum_.worst * dp_.magnitude[j] + row.delta_worst;
+  row.p[j].worst = row.p[j].systematic = flush;
+  row.gradient[j].worst = row.ds[j].worst = row.ds[j].systematic = flush * (1 + dp);
 }
 
 // A row that may attend to no key: its scores are constants, so that nothing reaches q and k.

@@ -48,6 +48,7 @@ class PairRows {
 
  private:
   void fill_empty(PairRow& row) const;
+  void fill_vanished(Index j, PairRow& row) const;
   void add_stores_to_delta(PairRow& row) const;
   void fill_delta(Index h, Index i, PairRow& row);
   void fill_exponents(double lse, double lse_worst, const PairRow& row);

@@ -125,6 +125,7 @@ void Rows::write_weights(const NaiveOutcome& outcome, Index o, Index i) {
                             r.flushed + (r.sum_is_coherent ? additions : 0);
   if (out_.y) {
     for (Index j = 0; j < in_.x.extent(1); ++j) out_.y.set_exact(0, o, j, i);
+    for (const Index j : r.vanished) out_.y.set_bound(0, flush, flush, 0, share_, o, j, i);
   }
   errors_.resize(r.count());
   for (Index c = 0; c < r.count(); ++c) {
@@ -169,7 +170,13 @@ void Rows::write_statistics(Index o, Index i) const {
 
 void Rows::write_gradient(Index o, Index i) const {
   const View<const double, 1> dy = column(in_.dy, o, i);
-  for (Index j = 0; j < in_.x.extent(1); ++j) out_.dx.set_exact(0, o, j, i);
+  double largest_dy = 0;
+  for (Index j = 0; j < in_.x.extent(1); ++j) {
+    out_.dx.set_exact(0, o, j, i);
+    largest_dy = std::max(largest_dy, std::abs(dy(j)));
+  }
+  const double flush = arithmetic_.flush * (1 + 2 * largest_dy) * std::max(1.0, 1 / row_.kernel_sum);
+  for (const Index j : row_.vanished) out_.dx.set_bound(0, flush, flush, 0, share_, o, j, i);
   SoftmaxGradient gradient(row_, errors_, dy, types_, arithmetic_);
   for (Index c = 0; c < row_.count(); ++c) {
     const Index j = row_.key[c];

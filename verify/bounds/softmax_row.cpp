@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "verify/bounds/weights.hpp"
+
 namespace attest::bounds {
 namespace {
 
@@ -51,16 +53,19 @@ double mean_group_size(std::vector<double> s, double m, double u) {
 }  // namespace
 
 bool SoftmaxRow::compute(const ref::SoftmaxSpec& spec, View<const double, 1> scores, const Arithmetic& a) {
-  key.clear();
-  s.clear();
-  p.clear();
+  for (auto* columns : {&key, &vanished}) columns->clear();
+  for (auto* values : {&s, &p}) values->clear();
   m = -infinity;
   largest = 0;
+  for (Index j = 0; j < scores.extent(0); ++j) m = std::max(m, scores(j));
   for (Index j = 0; j < scores.extent(0); ++j) {
     if (scores(j) == -infinity) continue;
+    if (vanishes(scores(j), 0, m, 0, a.u)) {
+      vanished.push_back(j);
+      continue;
+    }
     key.push_back(j);
     s.push_back(scores(j));
-    m = std::max(m, scores(j));
     largest = std::max(largest, std::abs(scores(j)));
   }
   if (key.empty()) return false;
@@ -104,7 +109,7 @@ void SoftmaxRow::compute_exponent_errors(const ref::SoftmaxSpec& spec, const Ari
   }
   // Terms and rescaled sums below the smallest normal number may become 0.
   const double unit = kernel_sum > 0 ? 1 / kernel_sum : infinity;
-  flushed = updates > 0 ? updates * a.flush * unit : 0;
+  flushed = (updates + static_cast<double>(vanished.size())) * a.flush * unit;
   for (const double weight : p) {
     if (weight < 2 * a.flush * unit) flushed += weight;
   }

@@ -18,12 +18,13 @@ struct NaiveOutcome {
   bool reciprocal_is_lost;           // the reciprocal of the row sum may fall below the normal numbers
 };
 
-/// Vectors have one entry per score that is not -inf.
+/// Vectors have one entry per score that is not -inf and whose weight does not vanish.
 struct SoftmaxRow {
-  std::vector<Index> key;     // its column
-  std::vector<double> s;      // the scores
-  std::vector<double> p;      // exact weights
-  std::vector<double> delta;  // rigorous bound of the relative error of exp, in the exponent. Equation (S1)
+  std::vector<Index> key;       // its column
+  std::vector<Index> vanished;  // columns of the scores that do, of which `vanishes` is true
+  std::vector<double> s;        // the scores
+  std::vector<double> p;        // exact weights
+  std::vector<double> delta;    // rigorous bound of the relative error of exp, in the exponent. Equation (S1)
   std::vector<double> variance;  // of its noise. Equation (S8)
   double m, l, lse;              // l relative to the maximum
   double kernel_sum;             // the sum that the kernel forms: l, or exp(lse) without the maximum

@@ -24,10 +24,15 @@ double largest_of(const double* x, Index n) {
 
 }  // namespace
 
+bool vanishes(double score, double error, double reference, double reference_error, double u) {
+  const double rounding = error + reference_error + 4 * u * (std::abs(score) + std::abs(reference));
+  return reference - score - rounding > least_vanishing;
+}
+
 bool Weights::compute(const AttentionSpec& spec, const AttentionInputs& in, const Head& head,
                       const Arithmetic& arithmetic, Index h, const HeadErrors* errors) {
   scores.bound(spec, in, head, arithmetic, errors);
-  if (!normalise(in, h)) return false;
+  if (!normalise(in, arithmetic, h)) return false;
   compute_exponent_errors(in, arithmetic, h);
   compute_stored(arithmetic);
   structure = weight_structure({p.data(), key.size()}, l, arithmetic);
@@ -48,22 +53,31 @@ bool Weights::compute(const AttentionSpec& spec, const AttentionInputs& in, cons
 bool Weights::compute_exact(const AttentionSpec& spec, const AttentionInputs& in, const Head& head,
                             const Arithmetic& arithmetic, Index h, Index i) {
   scores.compute(spec, in, head, arithmetic, h, i);
-  return normalise(in, h);
+  return normalise(in, arithmetic, h);
 }
 
 ATTEST_VECTORISED
-void Weights::find_keys() {
+void Weights::find_keys(const Arithmetic& a, double sink) {
   const double* s = scores.s.data() + scores.first;
-  LaneSum masked;
-  for_lanes(span(), [&](Index c, Index lane) { masked.part[lane] += s[c] == -infinity ? 1 : 0; });
-  if (masked.total() == 0) {
+  const double most = largest_of(s, span()), reference = std::max(most, sink);
+  const double near = reference - least_vanishing;
+  vanished = 0;
+  LaneSum far;
+  for_lanes(span(), [&](Index c, Index lane) { far.part[lane] += s[c] > near ? 0 : 1; });
+  if (far.total() == 0) {
     key.resize(span());
     std::iota(key.begin(), key.end(), scores.first);
     return;
   }
+  const double top_error = sink < most ? scores.error[std::find(s, s + span(), most) - s + scores.first] : 0;
   key.clear();
-  for (Index c = 0; c < span(); ++c) {
-    if (s[c] != -infinity) key.push_back(scores.first + c);
+  for (Index j = scores.first; j < scores.last; ++j) {
+    if (scores.s[j] == -infinity) continue;
+    if (vanishes(scores.s[j], scores.error[j], reference, top_error, a.u)) {
+      ++vanished;
+    } else {
+      key.push_back(j);
+    }
   }
 }
 
@@ -89,8 +103,8 @@ const double* Weights::of_keys(const Lanes& of_all, Lanes& copies) const {
   return copies.data();
 }
 
-bool Weights::normalise(const AttentionInputs& in, Index h) {
-  find_keys();
+bool Weights::normalise(const AttentionInputs& in, const Arithmetic& a, Index h) {
+  find_keys(a, in.sink ? in.sink(h) : -infinity);
   const Index n = count();
   score = of_keys(scores.s, copies_[0]);
   tangent = of_keys(scores.tangent, copies_[1]);

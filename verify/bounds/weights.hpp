@@ -9,10 +9,17 @@
 
 namespace attest::bounds {
 
+/// e^-750 is 0 in every format, and so is the weight of a score that is certainly less by as much than the
+/// largest of its row, or its lse: one that a mask has lowered by 1e9, say. Whatever its error, it counts for
+/// nothing; kernels that keep their exponentials above 0 make it a number that flush covers.
+inline constexpr double least_vanishing = 750;
+bool vanishes(double score, double error, double reference, double reference_error, double u);
+
 /// Arrays have one entry per key that the row attends to. docs/bounds.md, "Attention, forward".
 struct Weights {
   ScoreRow scores;
-  std::vector<Index> key;
+  std::vector<Index> key;  // without those whose weight vanishes
+  Index vanished;          // how many these are
   const double* score;
   const double* tangent;  // d score / d ln(scale)
   const double* drift;    // systematic error that q and k bring along; 0 where they are exact
@@ -69,9 +76,9 @@ struct Weights {
                      const Arithmetic& arithmetic, Index h, Index i);
 
  private:
-  bool normalise(const AttentionInputs& in, Index h);
+  bool normalise(const AttentionInputs& in, const Arithmetic& a, Index h);
   const double* of_keys(const Lanes& of_all, Lanes& copies) const;
-  void find_keys();
+  void find_keys(const Arithmetic& a, double sink);
   double exponentials();
   void compute_exponent_errors(const AttentionInputs& in, const Arithmetic& arithmetic, Index h);
   void compute_stored(const Arithmetic& arithmetic);

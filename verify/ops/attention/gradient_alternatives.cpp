@@ -2,6 +2,7 @@
 // against.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <numbers>
 #include <set>
@@ -38,7 +39,9 @@ class ReadByMistake {
     std::vector<double> s(in.keys());
     return kept(rows_, "maximum", lse, [&](Index h, Index i) {
       ref::attention_scores(spec, in, h, i, {s.data(), {in.keys()}});
-      return *std::ranges::max_element(s);
+      double m = -std::numeric_limits<double>::infinity();  // of a sequence without keys
+      for (const double score : s) m = std::max(m, score);
+      return m;
     });
   }
   Vectors of_row(Vectors from, Index shift) {
