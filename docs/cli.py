@@ -28,7 +28,7 @@ def help_of(attest, *command):
 
 
 def subcommands(text):
-    _, _, section = text.partition("Subcommands:")
+    section = text.partition("Subcommands:\n")[2].partition("\n\n")[0]
     return re.findall(r"^  (\w+)", section, re.MULTILINE)
 
 
@@ -39,7 +39,10 @@ def page(attest):
         sys.exit(f"{attest} --help lists no subcommands")
     text = f"{HEAD}\n```\n$ attest --help\n{top}\n```\n"
     for command in commands:
-        text += f"\n## attest {command}\n\n```\n$ attest {command} --help\n{help_of(attest, command)}\n```\n"
+        said = help_of(attest, command)
+        if f"Usage: attest {command} " not in said:
+            sys.exit(f"{attest} {command} --help says nothing of {command}")
+        text += f"\n## attest {command}\n\n```\n$ attest {command} --help\n{said}\n```\n"
     return text
 
 
