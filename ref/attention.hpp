@@ -23,9 +23,9 @@ SoftmaxStats attention_forward_row(const AttentionSpec& spec, const AttentionInp
 
 /// All rows. Views that are empty are not written.
 struct AttentionOutputs {
-  View<double, 3> o;          // [Hq, Sq, E]
-  View<double, 2> lse, m, l;  // [Hq, Sq]
-  View<double, 3> s, p;       // [Hq, Sq, Sk]
+  View<double, 3> o{};              // [Hq, Sq, E]
+  View<double, 2> lse{}, m{}, l{};  // [Hq, Sq]
+  View<double, 3> s{}, p{};         // [Hq, Sq, Sk]
 };
 void attention_forward(const AttentionSpec& spec, const AttentionInputs& in, const AttentionOutputs& out);
 
@@ -55,9 +55,9 @@ double attention_backward_sink(const AttentionInputs& in, const AttentionSaved& 
 
 /// All rows and keys.
 struct AttentionGradients {
-  View<double, 3> dq, dk, dv;  // as q, k, v
-  View<double, 3> ds;          // [Hq, Sq, Sk]: the gradient of a bias of full shape
-  View<double, 1> dsink;       // [Hq]
+  View<double, 3> dq{}, dk{}, dv{};  // as q, k, v
+  View<double, 3> ds{};              // [Hq, Sq, Sk]: the gradient of a bias of full shape
+  View<double, 1> dsink{};           // [Hq]
 };
 void attention_backward(const AttentionSpec& spec, const AttentionInputs& in, const AttentionSaved& saved,
                         const AttentionGradients& out);

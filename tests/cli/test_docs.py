@@ -1,6 +1,7 @@
-# The examples of the documentation print what they say they do.
+# The examples of the documentation do and print what they say.
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,13 @@ class Examples(unittest.TestCase):
             got = subprocess.run([ATTEST, *arguments.split()], cwd=folder, capture_output=True, text=True)
             self.assertEqual(got.stderr, "")
             self.assertTrue(got.stdout.startswith(expected), f"{page.name}: {got.stdout}")
+
+    @unittest.skipUnless(shutil.which("c++"), "no compiler is named c++")
+    def test_the_library_is_used_without_warnings(self):
+        (code,) = (text for language, text in BLOCK.findall((ROOT / "README.md").read_text()) if language == "cpp")
+        includes, statements = code.split("\n\n", 1)
+        subprocess.run(["c++", "-std=c++20", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{ROOT}", "-xc++", "-"],
+                       input=f"{includes}\nint main() {{\n{statements}}}\n", text=True, check=True)
 
 
 if __name__ == "__main__":
