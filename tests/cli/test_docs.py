@@ -39,6 +39,14 @@ class Examples(unittest.TestCase):
                     shown += 1
         self.assertGreaterEqual(shown, 2)
 
+    def test_the_readme_shows_what_is_printed(self):
+        blocks = [text for language, text in BLOCK.findall((ROOT / "README.md").read_text()) if re.match(r"\S+\.h5\n", text)]
+        device, example = blocks
+        expected = device.partition("...\n")[0]
+        got = subprocess.run([ATTEST, "verify", expected.split("\n")[0]], cwd=ROOT, capture_output=True, text=True)
+        self.assertTrue(got.stdout.startswith(expected), got.stdout)
+        self.assertIn(example, (ROOT / "docs" / "bounds.md").read_text())
+
     def check(self, page, console, folder):
         for entry in re.split(r"^\$ attest ", console, flags=re.MULTILINE)[1:]:
             arguments, expected = entry.split("\n", 1)
