@@ -41,7 +41,7 @@ def adapt(app, name, text):
     if name == "device_data":  # links as from here; the manifest is no page
         text[0] = (DOCS.parent / "data" / "device" / "README.md").read_text(encoding="utf-8")
         text[0] = re.sub(r"\[(\w+)\]\(\.\./MANIFEST\)", r"`data/\1`", text[0].replace("](../../docs/", "]("))
-    text[0] = text[0].replace("](../data/device/README.md", "](device_data.md")
+    text[0] = re.sub(r"\]\(((?:\.\./)*)\.\./data/device/README\.md", r"](\1device_data.md", text[0])
     if name.startswith("learn/zh/"):  # a line break between two Chinese characters is no space
         text[0] = re.sub(rf"(?<={CJK})\n(?={CJK})", "", text[0])
     page = pathlib.Path(name).name + ".md"

@@ -1,5 +1,6 @@
 # The checks of the site and of the teaching path find what they are there for.
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,9 @@ import unittest
 
 sys.argv.pop()  # the program attest, which the other scripts need
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
 def run(script, *arguments):
@@ -49,6 +53,24 @@ class Links(unittest.TestCase):
         page = {"a.html": '<a href="later/b.html"></a>'}
         self.assertEqual(self.found(page, "--except", "later/"), "")
         self.assertIn("leads to no file", self.found({**page, "later/c.html": ""}, "--except", "later/"))
+
+    def test_pages_lead_somewhere_without_the_site_too(self):
+        def headings(text):
+            titles = (re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title) for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE))
+            return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+        pages = {page: FENCED.sub("", page.read_text(encoding="utf-8"))
+                 for place in ("*.md", "docs/**/*.md", "data/**/*.md") for page in ROOT.glob(place)}
+        for page, text in pages.items():
+            if page.parent.name == "interfaces":  # fragments of docs/ops
+                continue
+            for target in re.findall(r"\]\(((?!\w+:)[^)\s]+)\)", text):
+                with self.subTest(page=page.relative_to(ROOT), target=target):
+                    name, _, anchor = target.partition("#")
+                    file = (page.parent / name).resolve() if name else page
+                    self.assertTrue(file.exists())
+                    if anchor and file in pages:
+                        self.assertIn(anchor, headings(pages[file]))
 
 
 class Sources(unittest.TestCase):
