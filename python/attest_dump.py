@@ -69,6 +69,13 @@ def inputs_of(group):
     return {key: Bits(array, dtype) if dtype else array for key, (array, dtype) in made.items()}
 
 
+def check_attributes(case, part, attributes):
+    for key, value in (attributes or {}).items():
+        array = np.asarray(value)
+        if array.dtype.kind not in "biufSU" or array.size != 1:
+            raise TypeError(f"case {case!r}: {part} {key} is {value!r}; accepted: text, a number or a boolean")
+
+
 def run(path, kernel, case="*", about=None):
     """Calls kernel(spec, **inputs) for the cases of the file whose names match `case`, and writes the tensors
     of the dict that it returns to `out`, in place of what was there.
@@ -78,9 +85,11 @@ def run(path, kernel, case="*", about=None):
     """
     with h5py.File(path, "r+", libver="earliest") as h5:
         cases = {"/": h5} if "op" in h5.attrs else {name: group for name, group in h5.items() if "op" in group.attrs}
-        for name, group in cases.items():
-            if not fnmatchcase(name, case):
-                continue
+        chosen = {name: group for name, group in cases.items() if fnmatchcase(name, case)}
+        if not chosen:
+            raise ValueError(f"{path}: no case matches {case!r}; there are: {', '.join(cases) or 'none'}")
+        for name, group in chosen.items():
+            check_attributes(name, "about", about)
             spec = dict(group["spec"].attrs) if "spec" in group else {}
             outputs = kernel(spec, **inputs_of(group))
             if "out" in group:
@@ -105,9 +114,12 @@ class File:
         """
         if name != "/" and "/" in name:
             raise ValueError(f"{self.h5.filename}: a case is named {name!r}; accepted: names without '/', or '/' alone")
+        groups = dict(spec=spec, contract=contract, about=about)
+        for part, attributes in groups.items():
+            check_attributes(name, part, attributes)
         group = self.h5.require_group(name)
         group.attrs["op"] = op
-        for part, attributes in dict(spec=spec, contract=contract, about=about).items():
+        for part, attributes in groups.items():
             if attributes:
                 group.create_group(part).attrs.update(attributes)
         for part, tensors in {"in": inputs, "out": outputs}.items():

@@ -269,6 +269,22 @@ class DumpFormat(make_dump.ProgramTest):
         with attest_dump.File(self.path()) as file, self.assertRaisesRegex(ValueError, "'a/b'.*accepted"):
             file.case("a/b", **case_of(attention()))
 
+    def test_a_value_that_no_attribute_can_have_is_named(self):
+        for part, key, value in (("spec", "scale", None), ("spec", "scale", [1, 2]), ("contract", "p_dtype", np.float16),
+                                 ("about", "tuning", dict(warps=4)), ("about", "count", 2**70)):
+            with self.subTest(key, value=value), attest_dump.File(self.path()) as file:
+                with self.assertRaisesRegex(TypeError, f"case 'a': {part} {key} is .*; accepted: text, a number or a boolean"):
+                    file.case("a", **case_of(attention(), **{part: {key: value}}))
+                self.assertEqual(list(file.h5), [])
+
+    def test_a_run_of_no_case_says_which_there_are(self):
+        path = self.write(**case_of(attention()))
+        with self.assertRaisesRegex(ValueError, "no case matches 'nope'; there are: case"):
+            attest_dump.run(path, None, case="nope")
+        with self.assertRaisesRegex(TypeError, "case 'case': about device is None"):
+            attest_dump.run(path, lambda spec, q, k, v: dict(o=q), about=dict(device=None))
+        self.expect_same(path, attention())  # nothing is written
+
     def test_either_byte_order_is_read_in_large_tensors_too(self):
         a = attention("float16", B=1, Hq=4, Hkv=4, Sq=600, Sk=600, D=32, E=32)
         little = case_of(a)
