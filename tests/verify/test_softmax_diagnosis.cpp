@@ -86,6 +86,52 @@ TEST_CASE("stages of a softmax in narrower formats are named") {
   }
 }
 
+TEST_CASE("exponentials of a softmax that are rounded where y is formed alone are named") {
+  for (const DType element : {DType::float16, DType::float32}) {
+    SoftmaxSetup setup;
+    setup.element = element;
+    setup.outer = 40;
+    const Case right = dump(setup, {});
+    const auto &l = right.out.at("l").values, &x = right.in.at("x").values, &m = right.out.at("m").values;
+    for (const DType narrow : {DType::float16, DType::bfloat16}) {
+      INFO(format_of(element).name << " " << format_of(narrow).name);
+      const std::string where = ", where y is formed, in " + std::string(format_of(narrow).name);
+      const auto cause_of = [&](auto exponential_of) {
+        Case c = changed(right, "y", [&](Index at, double) { return exponential_of(at) / l[at / 100]; });
+        c.out.erase("dx");
+        return first_cause(c);
+      };
+      const auto exponential = [&](double score) { return round_to(std::exp(score), narrow); };
+      CHECK(cause_of([&](Index at) { return exponential(x[at] - m[at / 100]); }) == "exponentials" + where);
+      CHECK(cause_of([&](Index at) { return exponential(round_to(x[at] - m[at / 100], narrow)); }) ==
+            "score - max and its exponentials" + where);
+    }
+  }
+}
+
+TEST_CASE("powers of 2 in place of powers of e are named where lse is that of the wrong row sum") {
+  for (const DType element : elements) {
+    SoftmaxSetup setup;
+    setup.element = element;
+    setup.outer = 40;
+    Case c = dump(setup, {});
+    const auto power = [x = c.in.at("x").values, m = c.out.at("m").values](Index at) {
+      return std::exp2(x[at] - m[at / 100]);
+    };
+    auto &l = c.out.at("l").values, &lse = c.out.at("lse").values;
+    for (Index row = 0; row < 40; ++row) {
+      l[row] = 0;
+      for (Index at = 100 * row; at < 100 * (row + 1); ++at) l[row] += power(at);
+      lse[row] = round_to(c.out.at("m").values[row] + std::log(l[row]), DType::float32);
+      l[row] = round_to(l[row], DType::float32);
+    }
+    c = changed(c, "y", [&](Index at, double) { return power(at) / l[at / 100]; });
+    c.out.erase("dx");
+    INFO(format_of(element).name);
+    CHECK(first_cause(c) == "powers of 2 of score - max in place of powers of e");
+  }
+}
+
 TEST_CASE("a softmax without its maximum is named where it overflows") {
   SoftmaxSetup setup;
   setup.outer = 8;

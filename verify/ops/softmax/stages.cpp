@@ -77,9 +77,19 @@ SoftmaxRow computed_row(const SoftmaxVariant& kernel, Values x, Values mask, con
   }
   if (m == -infinity) return {};
   if (kernel.takes_smallest) m = *std::ranges::min_element(s);
+  if (kernel.maximum) m = *kernel.maximum;
   for (Index j = 0; j < n; ++j)
     y[j] = s[j] == -infinity ? 0 : kernel.at(exponential, std::exp(kernel.at(difference, s[j] - m)));
   const double l = kernel.at(row_sum, sum > 0 ? sum : sum_of(kernel, s, y, m));
+  for (Index j = 0; j < n; ++j) {
+    if (s[j] == -infinity) continue;
+    const bool has_own = !kernel.maxima_in_y.empty();
+    const double once = kernel.at(difference, s[j] - (has_own ? kernel.maxima_in_y[j] : m));
+    const double again = kernel.at(difference_in_y, once);
+    if (has_own || again != once) y[j] = kernel.at(exponential, std::exp(again));
+    y[j] = kernel.at(exponential_in_y, y[j]);
+    if (!kernel.sums_in_y.empty()) y[j] *= l / kernel.sums_in_y[j];
+  }
   const double inverse = kernel.at(inverse_sum, 1 / l);
   double dot_of_dy = 0, sum_of_dy = 0;
   for (Index j = 0; j < n; ++j) {

@@ -1,6 +1,8 @@
 // A softmax and its gradient, step by step, by a kernel that errs at some of the steps: for diagnoses.
 #pragma once
 
+#include <optional>
+
 #include "ref/softmax.hpp"
 #include "verify/ops/stages.hpp"
 
@@ -11,6 +13,8 @@ enum class SoftmaxStage {
   score,
   difference,
   exponential,
+  difference_in_y,   // of a second pass over the row, where y is formed
+  exponential_in_y,  // likewise
   running_sum,
   row_sum,
   row_sum_in_lse,
@@ -47,6 +51,11 @@ struct SoftmaxVariant {
   bool is_online = false;
   Index unscaled_from = -1;
   Index tile = 0;  // the maximum rises where a tile of so many columns begins; 0: at any column
+
+  // In place of the row's own; of each column, where y is formed, or empty: the same.
+  std::optional<double> maximum = {};
+  std::vector<double> maxima_in_y = {};
+  std::vector<double> sums_in_y = {};  // likewise
 
   double at(SoftmaxStage stage, double value) const { return change ? change(stage, value) : value; }
 };

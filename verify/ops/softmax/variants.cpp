@@ -85,6 +85,9 @@ std::vector<SoftmaxVariant> softmax_variants(const ref::SoftmaxSpec& spec, const
   }
   for (const Index summed : cut_widths(width))
     add("a sum of dy y over the first " + std::to_string(summed) + " columns only").dot_summed = summed;
+  add("powers of 2 of score - max in place of powers of e").change = [](SoftmaxStage stage, double value) {
+    return stage == difference ? std::numbers::ln2 * value : value;
+  };
   for (const std::string& text : roundings(fits.exponent * std::numbers::log2e, 3, 7)) {
     const double factor = std::stod(text) / std::numbers::log2e;
     if (std::abs(factor - 1) < 0.1 && std::abs(factor - 1) > unit_roundoff(compute))
@@ -139,6 +142,8 @@ std::vector<SoftmaxVariant> softmax_variants(const ref::SoftmaxSpec& spec, const
       {"row sum, added up one by one,", {running_sum}},
       {"sum of dy y, added up one by one,", {running_dot}},
       {"exponentials and row sum", {exponential, row_sum}},
+      {"exponentials, where y is formed,", {exponential_in_y}},
+      {"score - max and its exponentials, where y is formed,", {difference_in_y, exponential_in_y}},
       {"weights", {weight}},
       {"sum of dy y", {dot}},
       {"dy y and its sum", {product, dot}}};
