@@ -159,6 +159,7 @@ std::vector<Decoy> SoftmaxProblem::alternatives(std::span<const Expected> expect
     }));
   }
   take(partial_sums(some_rows));
+  take(merged_sums(some_rows));
   take(thread_sums(some_rows));
   take(other_reads(some_rows));
   return all;

@@ -70,6 +70,8 @@ class SoftmaxProblem : public Problem {
   std::vector<Decoy> other_axes() const;
   /// Row sums, or sums of dy y, that lack columns, hold parts of other rows, or round parts.
   std::vector<Decoy> partial_sums(const std::vector<Index>& some_rows) const;
+  /// Maxima and row sums of threads that are merged wrongly.
+  std::vector<Decoy> merged_sums(const std::vector<Index>& some_rows) const;
   /// Row sums of threads that rescale or round them wrongly.
   std::vector<Decoy> thread_sums(const std::vector<Index>& some_rows) const;
   /// x or masks of other rows.
@@ -89,6 +91,9 @@ class SoftmaxProblem : public Problem {
   std::vector<double> scores_of(Index row) const;
   /// What a wrong row's outputs imply that its sum was; nothing for rows that are right, or special.
   std::optional<RowSum> implied_sum(const SoftmaxRow& right, Index row) const;
+  /// Are m, l and lse of a row, as far as they were dumped, these? And y?
+  bool has_statistics_of(const SoftmaxRow& candidate, Index row) const;
+  bool has_weights_of(const SoftmaxRow& candidate, Index row) const;
   /// The same of the sum of dy y that dx implies in some chunks of 32 columns (all if none are named), and
   /// the right one.
   struct Dot {

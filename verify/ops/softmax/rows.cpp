@@ -61,6 +61,36 @@ std::optional<SoftmaxProblem::RowSum> SoftmaxProblem::implied_sum(const SoftmaxR
   return differs({right.l * pp / py, (of_sum + unit_roundoff(*case_.output("y")->dtype)) * right.l});
 }
 
+bool SoftmaxProblem::has_statistics_of(const SoftmaxRow& candidate, Index row) const {
+  const double compute = unit_roundoff(compute_), of_sum = roundings_of_a_sum * compute;
+  const auto is = [&](const char* output, double value, double relative, double absolute) {
+    const Tensor* dumped = case_.output(output);
+    if (!dumped || dumped->size() != rows()) return true;
+    const double got = dumped->values[row], stored = unit_roundoff(*dumped->dtype);
+    return got == value || std::abs(got - value) <= (relative + 2 * stored) * std::abs(value) + absolute;
+  };
+  return is("m", candidate.m, 2 * compute, 0) && is("l", candidate.l, of_sum, 0) &&
+         is("lse", candidate.lse, 2 * compute, of_sum + 2 * compute * std::abs(candidate.m));
+}
+
+bool SoftmaxProblem::has_weights_of(const SoftmaxRow& candidate, Index row) const {
+  const Tensor* dumped = case_.output("y");
+  if (!dumped) return true;
+  if (candidate.y.empty()) return false;
+  // Rounding takes a few where the bounds are wider.
+  constexpr double least_share = 0.9;
+  const double stored = unit_roundoff(*dumped->dtype), compute = unit_roundoff(compute_);
+  const double least_normal = std::ldexp(1.0, format_of(*dumped->dtype).emin);
+  const Values y = row_of_output("y", row);
+  double right = 0;
+  for (Index j = 0; j < n_; ++j) {
+    const double want = candidate.y[j], exponent = want > 0 ? std::abs(std::log(want)) : 0;
+    const double relative = 2 * stored + roundings_of_a_sum * compute * (2 + exponent);
+    right += std::abs(y[j] - want) <= relative * std::abs(want) + 2 * stored * least_normal;
+  }
+  return right >= least_share * static_cast<double>(n_);
+}
+
 std::vector<Decoy> SoftmaxProblem::answers(const std::string& name, std::string_view only,
                                            bool is_of_whole_call, const std::vector<Index>& some_rows,
                                            const std::function<SoftmaxRow(Index)>& row_with) const {

@@ -1,4 +1,4 @@
-// Row sums of threads that each keep a running maximum: rescaled too seldom, rounded, or merged wrongly.
+// Row sums of threads that each keep a running maximum: rescaled too seldom, or rounded.
 #include <algorithm>
 #include <cmath>
 #include <iterator>
@@ -20,17 +20,12 @@ constexpr Index warp = 32, most_threads = 1024, most_vector = 8, most_columns_at
 constexpr Index widest = 1 << 15;  // of rows that all ways are tried for
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-/// What becomes of two sums whose maxima differ.
-enum class Merge { rescaled, own_is_not, other_is_not, neither };
-
 /// `threads` take `vector` columns at a time, in turn, and `at_once` columns together, whose maximum they
 /// have before they add any.
 struct ThreadSums {
   Index threads, vector, at_once;
   double lazy_below = 0;           // if the maximum rises by less, the sum is not rescaled
   DType rounded = DType::float64;  // after each such step
-  Merge merge = Merge::rescaled;   // of the 32 threads of a warp
-  bool begins_far = true;          // merges with the thread 16 further first, not with the next one
 
   std::string of_threads() const {
     return "row sums of each of " + std::to_string(threads) + " threads" +
@@ -40,16 +35,6 @@ struct ThreadSums {
     return at_once == 1 ? "" : ", in steps of " + std::to_string(at_once) + " columns";
   }
 };
-
-State merged(const ThreadSums& way, State own, State other) {
-  const double m = std::max(own.m, other.m);
-  if (m == -infinity) return own;
-  const bool keeps_own = (way.merge == Merge::own_is_not && other.m > own.m) || way.merge == Merge::neither;
-  const bool keeps_other =
-      (way.merge == Merge::other_is_not && own.m > other.m) || way.merge == Merge::neither;
-  return {
-      m, own.l * (keeps_own ? 1 : std::exp(own.m - m)) + other.l * (keeps_other ? 1 : std::exp(other.m - m))};
-}
 
 /// Relative to the row's maximum.
 double sum_of(const ThreadSums& way, const Values& s) {
@@ -72,18 +57,7 @@ double sum_of(const ThreadSums& way, const Values& s) {
     }
   }
   State all{-infinity, 0};
-  if (way.merge == Merge::rescaled) {
-    for (const State& state : states) all = ref::merge(all, state);
-    return all.l;
-  }
-  for (Index first = 0; first < way.threads; first += warp) {
-    for (Index step_of_lanes = warp / 2; step_of_lanes >= 1; step_of_lanes /= 2) {
-      const Index apart = way.begins_far ? step_of_lanes : warp / 2 / step_of_lanes;
-      std::vector<State> before(states.begin() + first, states.begin() + first + warp);
-      for (Index t = 0; t < warp; ++t) states[first + t] = merged(way, before[t], before[t ^ apart]);
-    }
-    all = ref::merge(all, states[first]);
-  }
+  for (const State& state : states) all = ref::merge(all, state);
   return all.l;
 }
 
@@ -91,17 +65,6 @@ std::vector<std::pair<std::string, ThreadSums>> wrong_ways(Index width, DType co
   std::vector<std::pair<std::string, ThreadSums>> all;
   for (Index threads = warp; threads <= most_threads && threads < width; threads *= 2) {
     for (Index vector = 1; vector <= most_vector; vector *= 2) {
-      for (const auto& [merge, what] :
-           {std::pair{Merge::own_is_not,
-                      ": in merges a thread's own sum is not rescaled to a greater maximum"},
-            std::pair{Merge::other_is_not, ": in merges the other thread's sum is not rescaled"},
-            std::pair{Merge::neither, " added up without rescaling to a common maximum"}}) {
-        for (const bool begins_far : {true, false}) {
-          ThreadSums way{threads, vector, vector};
-          way.merge = merge, way.begins_far = begins_far;
-          all.push_back({way.of_threads() + what, way});
-        }
-      }
       for (Index at_once = vector; at_once <= most_columns_at_once; at_once *= 2) {
         if (threads * at_once >= 2 * width) break;
         for (const DType narrow : at_once == 1 ? std::vector<DType>{} : narrow_formats(compute)) {
