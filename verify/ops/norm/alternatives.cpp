@@ -39,6 +39,7 @@ std::vector<Decoy> NormProblem::alternatives(std::span<const Expected> expected)
   for (NormVariant& v : fitted_variants(expected))
     if (std::ranges::find(variants, v.name, &NormVariant::name) == variants.end())
       variants.push_back(std::move(v));
+  std::ranges::move(lost_parts(expected), std::back_inserter(variants));
   std::ranges::move(multiplied_gradients(expected), std::back_inserter(all));
   std::ranges::move(in_some_columns(expected), std::back_inserter(all));
   std::ranges::move(misplaced_partial_sums(expected), std::back_inserter(all));

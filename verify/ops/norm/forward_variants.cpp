@@ -60,9 +60,9 @@ class ForwardVariants {
       if (2 * block < width)
         all.push_back({" of column c modulo " + size, [=](Index j) { return j % block; }});
       all.push_back({" of column c - " + size, [=](Index j) { return j < block ? j : j - block; }});
+      all.push_back({" of column c + " + size, [=](Index j) { return j + block < width ? j + block : j; }});
       if (block > 1) all.push_back({" of column c / " + size, [=](Index j) { return j / block; }});
     }
-    all.push_back({" of column c + 1", [=](Index j) { return std::min(j + 1, width - 1); }});
     all.push_back({" of the columns in reverse order", [=](Index j) { return width - 1 - j; }});
     return all;
   }

@@ -31,6 +31,8 @@ class NormProblem : public Problem {
   std::vector<Index> sampled_rows() const;
   /// With an eps, or a width to divide by, that the outputs of the forward pass show.
   std::vector<NormVariant> fitted_variants(std::span<const Expected> expected) const;
+  /// Without parts of the sums that statistics are.
+  std::vector<NormVariant> lost_parts(std::span<const Expected> expected) const;
   /// Gradients that are a number times what they should be.
   std::vector<Decoy> multiplied_gradients(std::span<const Expected> expected) const;
   std::vector<Decoy> in_some_columns(std::span<const Expected> expected) const;

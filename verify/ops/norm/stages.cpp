@@ -54,6 +54,7 @@ double NormStages::mean_of(Index i) const {
   const Index width = variant_.in.width();
   if (!variant_.merges_alike)
     return at(mean, sum(width, variant_.rounds_squares_only, [&](Index j) {
+                      if (variant_.in_mean && !variant_.in_mean(j)) return 0.0;
                       return variant_.of_mean ? variant_.of_mean(i, j) : x(i, j);
                     }) / static_cast<double>(width));
   std::vector<double> sums(variant_.lanes), counts(variant_.lanes);
@@ -91,11 +92,12 @@ double NormStages::variance_of(Index i) const {
   const double mu = variant_.spec.is_centred ? at(mean_in_variance, mean_of(i)) : 0;
   if (variant_.merges_alike) return at(variance, variance_of_equal_lanes(i, mu));
   const double centre = variant_.is_one_pass ? 0 : mu;
-  const double squares =
-      static_cast<double>(variant_.padding) * centre * centre + sum(summed, false, [&](Index j) {
-        const double c = at(centred, x(i, j) - centre);
-        return at(square, c * c);
-      });
+  const double squares = static_cast<double>(variant_.padding) * centre * centre +
+                         sum(summed, variant_.rounds_x_only, [&](Index j) {
+                           if (variant_.in_variance && !variant_.in_variance(j)) return 0.0;
+                           const double c = at(centred, x(i, j) - centre);
+                           return at(square, c * c);
+                         });
   return at(variance, at(sum_of_squares, squares) / n - (mu - centre) * (mu + centre));
 }
 
@@ -129,7 +131,7 @@ void NormStages::row(Index i, const Statistics& s, View<double, 1> y, View<doubl
   const double mu = variant_.spec.is_centred ? at(mean_in_y, s.mean) : 0;
   const double factor_of_y = at(rstd_in_y, s.rstd);
   for (Index j = 0; j < width; ++j) {
-    double h = at(xhat, (in.x(i, j) - mu) * factor_of_y);
+    double h = at(xhat, ((is_read(j) ? in.x(i, j) : 0) - mu) * factor_of_y);
     if (variant_.spec.xhat_dtype) h = round_to(h, *variant_.spec.xhat_dtype);
     y(j) = at(NormStage::y, scaled(h, j));
   }

@@ -67,6 +67,10 @@ struct NormVariant {
   enum class Merge { in_order, halves, neighbours };
   Merge merge = Merge::in_order;     // halves: thread t with t + n/2 first; neighbours: t with t + 1 first
   bool rounds_squares_only = false;  // running sums of x are right
+  bool rounds_x_only = false;        // those of squares are
+  /// Columns that are added up; absent: all, and those of `summed`.
+  std::function<bool(Index j)> in_mean = nullptr, in_variance = nullptr;
+  Index read_columns = 0;  // further ones are read as 0; 0: all are read
 
   enum class Shared { variance, first_row, last_row };
   Index tile = 0;  // so many rows share what is shared: their mean variance, or the statistics of a row
@@ -92,8 +96,10 @@ class NormStages {
  private:
   double at(NormStage stage, double x) const { return variant_.change ? variant_.change(stage, x) : x; }
   double x(Index i, Index j) const {
-    return variant_.of_statistics ? variant_.of_statistics(i, j) : variant_.in.x(i, j);
+    if (variant_.of_statistics) return variant_.of_statistics(i, j);
+    return is_read(j) ? variant_.in.x(i, j) : 0;
   }
+  bool is_read(Index j) const { return variant_.read_columns == 0 || j < variant_.read_columns; }
   /// The sum over columns [0, count).
   template <class TermOf>
   double sum(Index count, bool is_exact, TermOf term) const;

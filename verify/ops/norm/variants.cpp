@@ -49,6 +49,14 @@ class Variants {
     };
   }
 
+  void multiply(std::string name, std::vector<NormStage> stages, double by) {
+    NormVariant& v = add(std::move(name));
+    v.is_of_whole_call = false;
+    v.change = [stages = std::move(stages), by](NormStage stage, double x) {
+      return std::ranges::find(stages, stage) == stages.end() ? x : by * x;
+    };
+  }
+
   void options() {
     for (const double eps : common_eps()) {
       if (std::abs(eps - right_.spec.eps) <= 1e-3 * eps) continue;
@@ -108,6 +116,15 @@ class Variants {
   void gradients() {
     replace("dx without the mean of dy weight xhat", {mean_gx}, 0);
     if (right_.spec.is_centred) replace("dx without the mean of dy weight", {mean_g}, 0);
+    const double n = static_cast<double>(right_.in.width());
+    multiply("dx with the sum of dy weight xhat, not its mean", {mean_gx}, n);
+    multiply("dx with the mean of dy weight xhat added, not subtracted", {mean_gx}, -1);
+    if (right_.spec.is_centred) {
+      multiply("dx with the sum of dy weight, not its mean", {mean_g}, n);
+      multiply("dx with sums of dy weight and of dy weight xhat, not their means", {mean_gx, mean_g}, n);
+      multiply("dx with the mean of dy weight added, not subtracted", {mean_g}, -1);
+      multiply("dx with both means added, not subtracted", {mean_gx, mean_g}, -1);
+    }
     replace("dx without rstd", {rstd_in_dx}, 1);
     if (right_.in.weight) replace("the mean of dy weight xhat without the weight", {weight_in_mean_gx}, 1);
     if (right_.in.weight && right_.spec.is_centred)
