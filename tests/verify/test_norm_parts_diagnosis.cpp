@@ -1,6 +1,8 @@
 // What is said of norms whose statistics lack the parts of threads or warps, or round them, of weights of
-// columns further on, and of the mean that dx subtracts.
+// columns further on, of the mean that dx subtracts, and of an approximate rsqrt, which is no other eps.
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -113,6 +115,23 @@ TEST_CASE("weights of columns a vector further on are named") {
     for (const Index by : {2, 8})
       CHECK(cause_of(dump(is_centred, DType::float16), {.weight_from = by}) ==
             "weight of column c + " + std::to_string(by));
+}
+
+TEST_CASE("an approximate rsqrt is not taken for another eps") {
+  for (const DType element : elements) {
+    for (const bool is_centred : {false, true}) {
+      const Faults approximate = {.rstd_of = [](double variance) {
+        const float v = static_cast<float>(variance + eps);
+        float r = std::bit_cast<float>(0x5f3759dfu - (std::bit_cast<std::uint32_t>(v) >> 1));
+        for (int step = 0; step < 2; ++step) r = r * (1.5f - 0.5f * v * r * r);
+        return static_cast<double>(r);
+      }};
+      INFO(format_of(element).name << " " << is_centred);
+      CHECK(cause_of(dump(is_centred, element), approximate) ==
+            (is_centred ? "rstd, or the variance that it is made of"
+                        : "rstd, or the mean square that it is made of"));
+    }
+  }
 }
 
 TEST_CASE("sums for means in dx, and means that are added to it, are named") {

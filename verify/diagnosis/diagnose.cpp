@@ -26,6 +26,11 @@ constexpr double most_if_denied = 0.9;
 /// Fewer elements than this have the value of a wrong answer by chance.
 constexpr Index least_votes = 3;
 
+/// Where hardly an error is as many bounds: what an answer has to explain, and how many elements for each
+/// right one that it denies.
+constexpr double bounds_of_bold = 4, least_if_faint = 0.9;
+constexpr Index most_denied_if_faint = 4;
+
 bool is_gradient(const std::string& output) {
   return output.starts_with('d');
 }
@@ -35,6 +40,7 @@ struct Votes {
   struct Count {
     Index wrong = 0, explained = 0;  // wrong elements, and those that have the value of the answer
     Index gross = 0;                 // explained ones that no rounding could have explained
+    Index bold = 0;                  // explained ones whose errors are well beyond the bound
     Index right = 0, denied = 0;     // right ones, and those that should be wrong
   };
   std::map<std::string, Count> of;
@@ -57,7 +63,9 @@ struct Votes {
   }
   /// Gradients of a wrong forward pass may be wrong by that alone.
   double confidence() const {
-    return is_contradicted() || is_chance() ? 0 : std::max(share(true), share(false));
+    if (is_contradicted() || is_chance()) return 0;
+    const double explained = std::max(share(true), share(false));
+    return is_faint() && explained < least_if_faint ? 0 : explained;
   }
 
  private:
@@ -84,8 +92,19 @@ struct Votes {
       all.explained += count.explained, all.gross += count.gross;
       all.right += count.right, all.denied += count.denied;
     }
-    return !is_of_whole_call && (all.right == 0 || 2 * all.denied > all.explained) &&
-           static_cast<double>(all.gross) < least_gross * static_cast<double>(all.explained);
+    const bool is_rounding =
+        (all.right == 0 || 2 * all.denied > all.explained) &&
+        static_cast<double>(all.gross) < least_gross * static_cast<double>(all.explained);
+    return !is_of_whole_call &&
+           (is_rounding || (is_faint() && all.denied * most_denied_if_faint > all.explained));
+  }
+  /// Hardly an error is well beyond its bound: an answer that is about as far off may be of any other cause,
+  /// and that of a right one has nearly all wrong elements and none of the right ones.
+  bool is_faint() const {
+    constexpr double least_bold = 0.1;
+    Count all;
+    for (const auto& [output, count] : of) all.explained += count.explained, all.bold += count.bold;
+    return static_cast<double>(all.bold) < least_bold * static_cast<double>(all.explained);
   }
   double share(bool with_gradients) const {
     Index explained = 0, all = 0;
@@ -151,6 +170,8 @@ void vote(Votes& votes, const Expected& expected, Index at, double answer) {
     const bool is_explained = is_close_to(expected, at, answer);
     constexpr double most_ulps = 2;
     count.explained += is_explained;
+    count.bold +=
+        is_explained && !(std::abs(got - expected.value[at]) <= bounds_of_bold * expected.bound(at));
     count.gross += is_explained && !(std::abs(got - expected.value[at]) <=
                                      most_ulps * ulp(std::abs(expected.value[at]), expected.dtype));
   }
@@ -313,7 +334,7 @@ std::vector<DiagnosisEntry> diagnose(std::span<const Expected> expected, std::sp
         Votes::Count& count = votes[name].of[e.output];
         ++count.wrong;
         count.explained += fits;
-        count.gross += fits;
+        count.gross += fits, count.bold += fits;
       }
     }
   }
