@@ -8,6 +8,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 
 namespace attest {
 namespace {
@@ -186,6 +187,15 @@ std::string ordinal(Index n) {
 
 std::string number_text(double value, int digits) {
   return std::isfinite(value) ? digits_text(value, std::chars_format::general, digits) : special_text(value);
+}
+
+double number_of(std::string_view text) {
+  double value = 0;
+  const auto end = text.data() + text.size();
+  if (std::from_chars(text.data(), end, value).ec == std::errc::result_out_of_range)
+    value = text.starts_with('-') ? -std::numeric_limits<double>::infinity()
+                                  : std::numeric_limits<double>::infinity();
+  return value;
 }
 
 std::string exact_text(double value) {

@@ -44,6 +44,9 @@ std::string painted(const std::string& text, Color color, const TextStyle& style
 
 /// To so many significant digits, as %g prints; "nan", "inf", "-inf".
 std::string number_text(double value, int digits);
+/// What number_text has written, as a number; infinite where the digits round beyond the largest double.
+/// Never throws.
+double number_of(std::string_view text);
 /// The fewest digits that read back as the same double.
 std::string exact_text(double value);
 

@@ -149,7 +149,7 @@ std::vector<Decoy> ActivationProblem::alternatives(std::span<const Expected> exp
     std::set<std::string> slopes;
     for (int digits = 1; digits <= 4; ++digits) slopes.insert(number_text(fitted, digits));
     for (const std::string& slope : slopes) {
-      const double a = std::stod(slope);
+      const double a = number_of(slope);
       const bool is_right = a == (kind_ == Activation::gelu_quick ? ref::gelu_quick_scale : 1);
       if (is_right || !std::isfinite(a)) continue;
       const auto value = [a, is_sigmoid](double x) { return sigmoid(a * x) * (is_sigmoid ? 1 : x); };

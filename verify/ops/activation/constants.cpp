@@ -34,7 +34,8 @@ std::set<std::string> readings(double fitted, double right) {
   std::set<std::string> all;
   for (int digits = 1; std::isfinite(fitted) && digits <= most_digits; ++digits) {
     const std::string text = number_text(fitted, digits);
-    if (std::stod(text) != right && std::stod(text) != 0) all.insert(text);
+    const double value = number_of(text);
+    if (std::isfinite(value) && value != right && value != 0) all.insert(text);
   }
   return all;
 }
@@ -56,13 +57,13 @@ std::vector<Decoy> ActivationProblem::fitted_constants(std::span<const Expected>
     for (const std::string& factor : readings(median(factors), 1)) {
       // Stores that cut off look like a factor as near to 1.
       constexpr double roundings = 4;
-      if (std::abs(std::stod(factor) - 1) <= roundings * unit_roundoff(e.dtype)) continue;
+      if (std::abs(number_of(factor) - 1) <= roundings * unit_roundoff(e.dtype)) continue;
       std::vector<Decoy> answers = sampled(
           e.output + " times " + factor, [this](double x) { return ref::activation(kind_, x); },
           [this](double x) { return ref::activation_derivative(kind_, x); });
       for (Decoy& answer : answers) {
         if (answer.output != e.output) continue;
-        for (double& value : answer.value) value *= std::stod(factor);
+        for (double& value : answer.value) value *= number_of(factor);
         answer.is_of_whole_call = true;
         all.push_back(std::move(answer));
       }
@@ -89,7 +90,7 @@ std::vector<Decoy> ActivationProblem::fitted_constants(std::span<const Expected>
   if (by_erf) {
     const double right = 1 / std::numbers::sqrt2;
     for (const std::string& text : readings(fitted([](double of, double v) { return v / of; }), right)) {
-      const double a = std::stod(text);
+      const double a = number_of(text);
       add(
           "erf(" + text + " x), not erf(x / sqrt(2))", [a](double of) { return of * std::erfc(-a * of) / 2; },
           [a](double of) {
@@ -113,14 +114,14 @@ std::vector<Decoy> ActivationProblem::fitted_constants(std::span<const Expected>
   };
   const auto cubic = [&](double of, double v) { return (v / (a * of) - 1) / (of * of); };
   for (const std::string& text : readings(fitted(scale(c)), a))
-    add_tanh(text + " in the place of sqrt(2/pi)", std::stod(text), c);
+    add_tanh(text + " in the place of sqrt(2/pi)", number_of(text), c);
   constexpr double least_cubic = 0x1p-10;  // less is none, which has a name
   if (std::abs(fitted(cubic)) > least_cubic * c)
     for (const std::string& text : readings(fitted(cubic), c))
-      add_tanh(text + " in the place of 0.044715", a, std::stod(text));
+      add_tanh(text + " in the place of 0.044715", a, number_of(text));
   add_tanh("tanh without the term in x^3", a, 0);
   for (const std::string& text : readings(fitted(scale(0)), a))
-    add_tanh("tanh(" + text + " x), without the term in x^3", std::stod(text), 0);
+    add_tanh("tanh(" + text + " x), without the term in x^3", number_of(text), 0);
   return all;
 }
 

@@ -129,11 +129,11 @@ std::vector<Decoy> ActivationProblem::wrong_derivatives(std::span<const Expected
     for (int digits = 1; std::isfinite(fitted) && digits <= 4; ++digits) {
       const std::string text = number_text(fitted, digits);
       // What is without the factor a has that name, as far as two stores of dx can be told apart.
-      if (std::abs(std::stod(text) * a - 1) > 2 * unit_roundoff(dx->dtype)) texts.insert(text);
+      if (std::abs(number_of(text) * a - 1) > 2 * unit_roundoff(dx->dtype)) texts.insert(text);
     }
     for (const std::string& text : texts) {
-      const double factor = std::stod(text);
-      if (factor == 0 || factor == 1) continue;
+      const double factor = number_of(text);
+      if (factor == 0 || factor == 1 || !std::isfinite(factor)) continue;
       const auto first_of = static_cast<std::ptrdiff_t>(all.size());
       add({"the " + which + " term of the derivative times " + text,
            [=](double x) { return other(x) + factor * wrong(x); }});

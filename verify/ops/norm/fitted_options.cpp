@@ -98,8 +98,10 @@ std::vector<NormVariant> NormProblem::fitted_variants(std::span<const Expected> 
          eps > 0 && eps >= least_eps * norm_.spec.eps && std::isfinite(eps) && digits <= most_digits;
          ++digits)
       texts.insert(number_text(eps, digits));
-    for (const std::string& text : texts)
-      if (!is_near(std::stod(text), norm_.spec.eps)) add("eps = " + text).spec.eps = std::stod(text);
+    for (const std::string& text : texts) {
+      const double other = number_of(text);
+      if (std::isfinite(other) && !is_near(other, norm_.spec.eps)) add("eps = " + text).spec.eps = other;
+    }
   }
   if (mean) {
     std::vector<double> shares;
@@ -141,8 +143,10 @@ std::vector<Decoy> NormProblem::multiplied_gradients(std::span<const Expected> e
     }
     std::set<std::string> texts;
     for (int digits = 1; digits <= most_digits; ++digits) texts.insert(number_text(factor, digits));
-    for (const std::string& text : texts)
-      if (std::stod(text) != 0 && std::stod(text) != 1) add(name + " times " + text, std::stod(text));
+    for (const std::string& text : texts) {
+      const double by = number_of(text);
+      if (std::isfinite(by) && by != 0 && by != 1) add(name + " times " + text, by);
+    }
   }
   return all;
 }

@@ -42,12 +42,12 @@ class Options {
   void bases(double theta) {
     std::set<double> all;
     for (int digits = 1; digits <= 3; ++digits) {
-      if (theta > 1 && std::isfinite(theta)) all.insert(std::stod(number_text(theta, digits)));
+      if (theta > 1 && std::isfinite(theta)) all.insert(number_of(number_text(theta, digits)));
     }
     for (const double base : all) {
       RopeFrequencies f = rope_.frequencies;
       f.theta = base;
-      if (base != rope_.frequencies.theta && base > 1)
+      if (base != rope_.frequencies.theta && base > 1 && std::isfinite(base))
         frequencies("theta = " + number_text(base, 9), rope_.spec, f, rope_.spec.rotary_dim);
     }
   }

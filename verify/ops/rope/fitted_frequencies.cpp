@@ -21,8 +21,8 @@ std::set<std::pair<double, std::string>> likely_factors(double fitted) {
   std::set<std::pair<double, std::string>> all;
   for (int digits = 1; digits <= 4; ++digits) {
     const std::string text = number_text(fitted, digits), of_inverse = number_text(1 / fitted, digits);
-    all.insert({std::stod(text), "times " + text});
-    if (std::abs(fitted) < 1) all.insert({1 / std::stod(of_inverse), "divided by " + of_inverse});
+    all.insert({number_of(text), "times " + text});
+    if (std::abs(fitted) < 1) all.insert({1 / number_of(of_inverse), "divided by " + of_inverse});
   }
   return all;
 }

@@ -171,9 +171,9 @@ std::vector<Decoy> RopeProblem::other_tables(const RopeSample& sample, const Rop
   };
   std::set<double> bases;
   for (int digits = 1; std::isfinite(theta) && digits <= 3; ++digits)
-    bases.insert(std::stod(number_text(theta, digits)));
+    bases.insert(number_of(number_text(theta, digits)));
   for (const double base : bases) {
-    if (!(base > 1)) continue;
+    if (!(base > 1 && std::isfinite(base))) continue;
     for (const Index other : std::set<Index>{width, 2 * width, turned / 2, 2 * turned})
       if (other != turned && other > 0)
         with("cos and sin of theta^(-2k/" + std::to_string(other) + "), not theta^(-2k/" +

@@ -45,9 +45,10 @@ void add_ways_to_form_lse(const ref::SoftmaxSpec& spec, const SoftmaxFits& fits,
   for (int digits = 1; digits <= 4; ++digits) {
     const std::string of_m = number_text(fits.lse_of_m, digits),
                       of_log = number_text(fits.lse_of_log, digits);
-    const double a = std::stod(of_m), b = std::stod(of_log);
+    const double a = number_of(of_m), b = number_of(of_log);
     // What other decoys say: base 2, without the maximum.
-    if (a != b && a != 0) add("lse = " + of_m + " m + " + of_log + " ln(l)", a, b);
+    if (a != b && a != 0 && std::isfinite(a) && std::isfinite(b))
+      add("lse = " + of_m + " m + " + of_log + " ln(l)", a, b);
   }
 }
 
@@ -89,17 +90,17 @@ std::vector<SoftmaxVariant> softmax_variants(const ref::SoftmaxSpec& spec, const
     return stage == difference ? std::numbers::ln2 * value : value;
   };
   for (const std::string& text : roundings(fits.exponent * std::numbers::log2e, 3, 7)) {
-    const double factor = std::stod(text) / std::numbers::log2e;
+    const double factor = number_of(text) / std::numbers::log2e;
     if (std::abs(factor - 1) < 0.1 && std::abs(factor - 1) > unit_roundoff(compute))
       add("powers of 2 with log2(e) as " + text).change = [factor](SoftmaxStage stage, double value) {
         return stage == difference ? factor * value : value;
       };
   }
   for (const std::string& text : roundings(fits.dot, 1, 3)) {
-    const double factor = std::stod(text);
+    const double factor = number_of(text);
     // A factor of nearly 0 is that of a sum that is missing.
     constexpr double least_factor = 0x1p-6;
-    if (std::abs(factor) < least_factor || factor == 1) continue;
+    if (std::abs(factor) < least_factor || factor == 1 || !std::isfinite(factor)) continue;
     SoftmaxVariant& v = add("the gradient's sum times " + text);
     v.is_of_whole_call = false;
     v.change = [factor](SoftmaxStage stage, double value) { return stage == dot ? factor * value : value; };
@@ -115,9 +116,10 @@ std::vector<SoftmaxVariant> softmax_variants(const ref::SoftmaxSpec& spec, const
     scales.insert(number_text(fits.scale, digits));
   const double own_names[] = {spec.scale, 1, spec.scale * spec.scale, 1 / spec.scale};
   for (const std::string& scale : scales) {
-    const double value = std::stod(scale);
+    const double value = number_of(scale);
     const auto is_near = [&](double other) { return std::abs(value - other) <= 1e-4 * std::abs(other); };
-    if (std::ranges::none_of(own_names, is_near)) add("scale = " + scale).spec.scale = value;
+    if (std::isfinite(value) && std::ranges::none_of(own_names, is_near))
+      add("scale = " + scale).spec.scale = value;
   }
   if (spec.scale != 1) {
     add("the scale applied twice").spec.scale *= spec.scale;
