@@ -88,3 +88,34 @@ TEST_CASE("packed sequences whose keys begin elsewhere are named") {
     }
   }
 }
+
+TEST_CASE("o of sequences of unequal lengths that is off by a factor is not taken for some keys") {
+  Setup setup;
+  setup.queries = 32, setup.keys = 68;
+  const Kernel kernel = honest_kernels(DType::float16)[0].kernel;
+  Case c = inputs_of(setup, kernel.p_dtype);
+  c.in.erase("do");
+  store(c, run(kernel, setup.spec, views_of(c), {}, setup.element), {"o", "lse"}, setup.element,
+        kernel.p_dtype);
+  const Index first_key[] = {0, 20, 68}, heads = setup.q_heads, width = setup.v_width;
+  for (Index s = 0; s < 2; ++s) {
+    AttentionInputs in = views_of(c);
+    in.q = in.q.narrowed(1, 16 * s, 16);
+    const Index keys = first_key[s + 1] - first_key[s];
+    in.k = in.k.narrowed(1, first_key[s], keys);
+    in.v = in.v.narrowed(1, first_key[s], keys);
+    const Results part = run(kernel, setup.spec, in, {}, setup.element);
+    for (Index h = 0; h < heads; ++h) {
+      std::copy_n(&part.lse[h * 16], 16, &c.out.at("lse").values[h * 32 + 16 * s]);
+      for (Index n = 0; n < 16 * width; ++n)
+        c.out.at("o").values[(h * 32 + 16 * s) * width + n] =
+            round_to(1.25 * part.o[h * 16 * width + n], setup.element);
+    }
+  }
+  for (auto* tensors : {&c.in, &c.out})
+    for (auto& [name, tensor] : *tensors) tensor = packed(tensor);
+  c.spec["layout"] = "thd";
+  c.in["cu_seqlens_q"] = {"int64", {}, {3}, {0, 16, 32}};
+  c.in["cu_seqlens_k"] = {"int64", {}, {3}, {0, 20, 68}};
+  CHECK(first_cause(c) == "o multiplied by 1.25");
+}

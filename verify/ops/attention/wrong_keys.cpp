@@ -52,15 +52,20 @@ bool has_other_lse(std::span<const AttentionRow> rows, const WrongRange& range) 
 
 std::optional<DiagnosisEntry> wrong_range(std::span<const AttentionRow> rows) {
   std::vector<WeightedSum> sums;
-  for (const AttentionRow& row : rows) sums.push_back(sum_of(row));
+  Index places = 0;  // of the longest sequence
+  for (const AttentionRow& row : rows) {
+    sums.push_back(sum_of(row));
+    places = std::max(places, sums.back().places);
+  }
   const WrongRange range = best_range(sums, true);
+  const bool is_of_all = range.spans_all(places);
   if (range.explained < least_explained) return {};
-  if (!range.in_row_sum && !range.spans_all(sums.front().places) && are_wrong_in_lse(rows)) return {};
+  if (!range.in_row_sum && !is_of_all && are_wrong_in_lse(rows)) return {};
   const std::string keys = std::to_string(range.first) + ".." + std::to_string(range.last - 1);
   const std::string where = range.in_row_sum ? "" : " in P.V but not in the row sum";
   std::string cause;
   double confidence = range.explained;
-  if (range.spans_all(sums.front().places)) {
+  if (is_of_all) {
     // By how many keys of score 0 the row sum would have to be too large.
     std::vector<double> padding;
     for (std::size_t n = 0; n < range.sum.size(); ++n) {
