@@ -1,5 +1,6 @@
 // Rotary embeddings by approximations of powers, sines and cosines: what a contract declares of them passes,
 // and not more; undeclared, they have a name.
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -52,6 +53,28 @@ TEST_CASE("approximated angles, sines and cosines pass if the contract declares 
             "cosines and sines are approximations: contract keys angle_error, sincos_error");
       CHECK(judged(declared(c)).verdict == Verdict::pass);
     }
+  }
+}
+
+TEST_CASE("approximations have their name at positions far out, and wrong positions have not") {
+  const auto is_named = [](const Case& c) {
+    return std::ranges::any_of(judged(c).diagnosis, [](const DiagnosisEntry& x) {
+      return x.cause.starts_with("cosines and sines are approximations");
+    });
+  };
+  RopeSetup setup{.element = DType::float32, .heads = 3, .rows = 8, .position_start = 1e5};
+  CHECK(is_named(approximated(setup, 0x1p-22, sincos_error)));
+  setup.position_start = 1e6;
+  const auto frequencies = bounds::pair_frequencies(setup.frequencies, setup.rotary_dim, setup.rule);
+  for (const double off : {1.0, 3.0}) {
+    const Case c = turned(setup, rope_dump(setup, {}), [&](Index row, Index k) {
+      const double position = setup.position_start + off + static_cast<double>(row);
+      const double angle = in_float(in_float(position) * in_float(frequencies[k].exact.hi));
+      return std::pair{std::cos(angle), std::sin(angle)};
+    });
+    INFO(off);
+    CHECK(judged(c).verdict == Verdict::fail);
+    CHECK_FALSE(is_named(c));
   }
 }
 

@@ -12,12 +12,14 @@ namespace attest {
 namespace {
 
 constexpr double own_error = 0x1p-20;  // of fast sines and cosines at small angles
+constexpr double most_off = 0x1p-4;    // of fast ones at 1e5, 2^-7; what is off by more has another cause
 
 /// What is known of the pairs that have wrong elements. Errors count in the rounding of the output.
 struct Fit {
   double before = 0,
          left = 0;         // mean squares, and those that other cosines and sines leave; summed over pairs
   double angle_error = 0;  // the least that would allow those, beside own_error
+  double off = 0;          // the most that one of those is off by, beyond doubt
 };
 
 /// Adds pair k of row s of the sample: cosine and sine as they fit all heads best.
@@ -54,6 +56,7 @@ void add_pair(const Expected& e, const RopeSample& sample, const RopeSpec& spec,
   const double doubt = 2 * std::sqrt((cos_cos + sin_sin) / determinant);
   const double angle = std::abs(sample.source.positions[s] * sample.source.frequencies[k].exact.hi);
   const double off = std::hypot(cos, sin) - doubt - own_error;
+  fit.off = std::max(fit.off, off);
   if (off > 0 && angle > 0) fit.angle_error = std::max(fit.angle_error, off / angle);
 }
 
@@ -72,7 +75,7 @@ std::vector<DiagnosisEntry> RopeProblem::approximations(const Expected& e,
       add_pair(e, sample, rope_.spec, s, k, direction.backward, fit);
   }
   const double share = 1 - fit.left / fit.before;
-  if (!(share >= least_explained) || fit.angle_error > most_angle_error) return {};
+  if (!(share >= least_explained) || fit.angle_error > most_angle_error || fit.off > most_off) return {};
   return {{"cosines and sines are approximations: contract keys angle_error, sincos_error", 0.9 * share,
            "what they are off by is alike in all heads and explains " + percent(share) +
                " of the squared errors of " + e.output}};
