@@ -8,6 +8,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/emulate/judged.hpp"
+#include "tests/emulate/packed.hpp"
 #include "tests/emulate/rope.hpp"
 #include "tests/emulate/turned_rope.hpp"
 #include "verify/bounds/rope_angles.hpp"
@@ -273,5 +274,28 @@ TEST_CASE("inverse frequencies with another factor are named by it, others by th
                                               : 1; }) ==
           "other inverse frequencies: that of pair 5 is about 0.166, not 0.237, of pair 9 is about 0.09, not "
           "0.075");
+  }
+}
+
+TEST_CASE("packed sequences whose positions run on have one name") {
+  for (const DType element : elements) {
+    for (const RopeAngles angles : {RopeAngles::theta, RopeAngles::half_table}) {
+      const RopeSetup setup{.angles = angles, .element = element, .rows = 40};
+      Case c = rope_dump(setup, {});
+      for (auto* tensors : {&c.in, &c.out})
+        for (auto& [name, tensor] : *tensors)
+          if (tensor.shape.size() == 4) tensor = packed(tensor);
+      c.spec.erase("position_start");
+      c.in.erase("positions");
+      c.spec["layout"] = std::string("thd");
+      c.in["cu_seqlens"] = {"int64", {}, {2}, {0, 40}};
+      INFO(setup.text() << (angles == RopeAngles::theta ? ", angles" : ", a table"));
+      CHECK(judged(c).verdict == Verdict::pass);
+      c.in["cu_seqlens"] = {"int64", {}, {5}, {0, 10, 10, 25, 40}};
+      const CaseFindings findings = judged(c);
+      CHECK(findings.verdict == Verdict::fail);
+      CHECK(findings.diagnosis.front().cause == "positions that run on from one sequence to the next");
+      CHECK(findings.diagnosis.size() == 1);
+    }
   }
 }

@@ -85,10 +85,13 @@ class Options {
         source.positions[n] = static_cast<double>(position(sample_.row[n]));
       if (seen.insert(source.positions).second) add(name).source = source;
     };
-    const Index length = rope_.shape.sizes.s;
-    moved("positions that start at 0", [&](Index row) { return row % length; });
+    const auto in_sequence = [&](Index row) { return row - rope_.first_row(row); };
+    moved("positions that start at 0", in_sequence);
     moved("positions that run on from one sequence to the next", [](Index row) { return row; });
-    moved("positions of the first sequence", [&](Index row) { return rope_.source.positions[row % length]; });
+    // Packed ones have no others.
+    if (rope_.shape.sizes.b > 1)
+      moved("positions of the first sequence",
+            [&](Index row) { return rope_.source.positions[in_sequence(row)]; });
   }
 
   const std::vector<RopeOption>& all() const { return all_; }

@@ -250,6 +250,13 @@ std::vector<double> RopeCase::counted_positions() const {
   return positions;
 }
 
+Index RopeCase::first_row(Index row) const {
+  const Tensor* starts = case_.input("cu_seqlens");
+  if (!starts) return row / shape.sizes.s * shape.sizes.s;
+  const auto next = std::ranges::upper_bound(starts->values, static_cast<double>(row));
+  return static_cast<Index>(*(next - 1));
+}
+
 void RopeCase::read_table() {
   const Tensor &cos = *case_.input("cos"), &sin = *case_.input("sin");
   const std::string s = layout_ == Layout::thd ? "T" : "S";

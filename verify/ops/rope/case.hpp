@@ -24,6 +24,9 @@ class RopeCase {
   bounds::RopeShape shape;
 
   Index rows() const { return shape.sizes.b * shape.sizes.s; }
+  /// The row of the tensor with which the sequence of that row begins; 0 if the rows are packed and the case
+  /// does not say where.
+  Index first_row(Index row) const;
   bool has_theta() const { return has_theta_; }
 
   /// Whatever spec key angle_dtype says.

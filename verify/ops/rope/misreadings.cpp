@@ -23,7 +23,7 @@ struct OtherPositions {
 };
 
 std::vector<OtherPositions> other_positions(const RopeCase& rope) {
-  const Index length = rope.shape.sizes.s;
+  const auto in_sequence = [&rope](Index row) { return row - rope.first_row(row); };
   const bool has_table = rope.source.has_table();
   const auto own = [&rope, has_table](Index row) {
     return has_table ? static_cast<double>(rope.source.table_rows[row]) : rope.source.positions[row];
@@ -32,15 +32,18 @@ std::vector<OtherPositions> other_positions(const RopeCase& rope) {
   const auto add = [&](const std::string& name, auto of) { all.push_back({name, of}); };
   if (has_table) {
     add("the row of the sequence in the place of its position",
-        [=](Index row, double) { return static_cast<double>(row % length); });
+        [=](Index row, double) { return static_cast<double>(in_sequence(row)); });
     add("positions that run on from one sequence to the next",
         [](Index row, double) { return static_cast<double>(row); });
-    add("positions of the first sequence", [=](Index row, double) { return own(row % length); });
+    // Packed ones have no others.
+    if (rope.shape.sizes.b > 1)
+      add("positions of the first sequence", [=](Index row, double) { return own(in_sequence(row)); });
   }
   // From 0: they have another name.
   if (has_table || own(0) != 0)
-    add("positions that count on from the first of the sequence",
-        [=](Index row, double) { return own(row / length * length) + static_cast<double>(row % length); });
+    add("positions that count on from the first of the sequence", [=, &rope](Index row, double) {
+      return own(rope.first_row(row)) + static_cast<double>(in_sequence(row));
+    });
   double largest = 0;
   for (Index row = 0; row < rope.rows(); ++row) largest = std::max(largest, own(row));
   for (double limit = 8; limit <= largest; limit *= 2) {
@@ -108,21 +111,25 @@ std::vector<Decoy> RopeProblem::misreadings(const RopeSample& sample, const Rope
   }
 
   bounds::RopeSource wrong = sample.source;
+  std::set<std::vector<double>> seen;
   for (const OtherPositions& other : other_positions(rope_)) {
     bool differs = false, exists = true;
+    std::vector<double> positions(sample.row.size());
     for (std::size_t n = 0; n < sample.row.size(); ++n) {
+      const double own = wrong.has_table() ? static_cast<double>(sample.source.table_rows[n])
+                                           : sample.source.positions[n],
+                   to = positions[n] = other.of(sample.row[n], own);
       if (wrong.has_table()) {
-        const double own = static_cast<double>(sample.source.table_rows[n]),
-                     to = other.of(sample.row[n], own);
         exists &= 0 <= to && to < static_cast<double>(wrong.cos.extent(0));
         wrong.table_rows[n] = static_cast<Index>(to);
-        differs |= to != own;
       } else {
-        wrong.positions[n] = other.of(sample.row[n], sample.source.positions[n]);
-        differs |= wrong.positions[n] != sample.source.positions[n];
+        wrong.positions[n] = to;
       }
+      differs |= to != own;
     }
-    if (differs && exists) all.push_back(computed(other.name, spec, sample, direction, of(wrong)));
+    // Of several names for the same positions the first is the simplest.
+    if (differs && exists && seen.insert(positions).second)
+      all.push_back(computed(other.name, spec, sample, direction, of(wrong)));
   }
   if (sample.source.has_table()) {
     // A full table has its columns in the order of the style; a kernel of the other style may know that.
