@@ -323,3 +323,10 @@ TEST_CASE("rope cases that do not fit are rejected with the object, what it hold
 }
 
 }  // namespace
+
+TEST_CASE("numbers in messages have all their digits") {
+  Case c = plain_case();
+  c.spec["scaling"] = std::string("linear");
+  c.spec["factor"] = 0.99999999;
+  CHECK_THAT(message_of(c), Catch::Contains("factor is 0.99999999; a number of at least 1 is expected"));
+}

@@ -6,6 +6,7 @@
 #include <initializer_list>
 
 #include "core/invalid_case.hpp"
+#include "verify/text.hpp"
 
 namespace attest {
 namespace {
@@ -26,13 +27,6 @@ const ScalingKey scaling_keys[] = {
     {"low_freq_factor", {llama3}},
     {"high_freq_factor", {llama3}},
 };
-
-std::string number_text(double x) {
-  std::string text = std::to_string(x);
-  text.erase(text.find_last_not_of('0') + 1);
-  if (text.back() == '.') text.pop_back();
-  return text;
-}
 
 }  // namespace
 
@@ -135,11 +129,11 @@ void RopeCase::read_frequencies(KeyReader& keys) {
   const auto at_least = [&](const std::string& key, double least, double value) {
     if (value >= least) return value;
     reject_key(key,
-               "is " + number_text(value) + "; a number of at least " + number_text(least) + " is expected");
+               "is " + exact_text(value) + "; a number of at least " + exact_text(least) + " is expected");
   };
   f.theta = keys.number("theta");
   if (!(1 < f.theta && f.theta <= format_of(DType::float32).max))
-    reject_key("theta", "is " + number_text(f.theta) + "; a number above 1, in float32, is expected");
+    reject_key("theta", "is " + exact_text(f.theta) + "; a number above 1, in float32, is expected");
   if (f.scaling == none) return;
   f.factor = at_least("factor", 1, keys.number("factor"));
   if ((f.scaling == ntk || f.scaling == dynamic_ntk) && spec.rotary_dim == 2)
@@ -154,17 +148,17 @@ void RopeCase::read_frequencies(KeyReader& keys) {
     f.beta_fast = keys.number("beta_fast", 32);
     f.beta_slow = keys.number("beta_slow", 1);
     if (!(0 < f.beta_slow && f.beta_slow < f.beta_fast))
-      reject_key("beta_slow", "is " + number_text(f.beta_slow) + "; a number above 0 and below beta_fast = " +
-                                  number_text(f.beta_fast) + " is expected");
+      reject_key("beta_slow", "is " + exact_text(f.beta_slow) + "; a number above 0 and below beta_fast = " +
+                                  exact_text(f.beta_fast) + " is expected");
     source.attention_factor = keys.number("attention_factor", 0.1 * std::log(f.factor) + 1);
   }
   if (f.scaling == llama3) {
     f.low_freq_factor = keys.number("low_freq_factor");
     f.high_freq_factor = keys.number("high_freq_factor");
     if (!(0 < f.low_freq_factor && f.low_freq_factor < f.high_freq_factor))
-      reject_key("low_freq_factor", "is " + number_text(f.low_freq_factor) +
+      reject_key("low_freq_factor", "is " + exact_text(f.low_freq_factor) +
                                         "; a number above 0 and below high_freq_factor = " +
-                                        number_text(f.high_freq_factor) + " is expected");
+                                        exact_text(f.high_freq_factor) + " is expected");
   }
 }
 
@@ -217,7 +211,7 @@ std::vector<double> RopeCase::given_positions() const {
   }
   for (Index n = 0; n < tensor.size(); ++n) {
     if (std::abs(tensor.values[n]) <= 0x1p53) continue;  // the whole numbers that double holds
-    reject("in/positions", "holds " + number_text(tensor.values[n]) + " at " + index_text(tensor, n) +
+    reject("in/positions", "holds " + exact_text(tensor.values[n]) + " at " + index_text(tensor, n) +
                                "; at most 2^53 is expected");
   }
   std::vector<double> positions;
@@ -277,7 +271,7 @@ void RopeCase::read_table() {
       const double position = source.positions[row];
       if (!(0 <= position && position < static_cast<double>(table_rows))) {
         reject("in/cos", "has " + std::to_string(table_rows) + " rows, but row " + std::to_string(row) +
-                             " of the tensor has position " + number_text(position));
+                             " of the tensor has position " + exact_text(position));
       }
       at = static_cast<Index>(position);
     }
