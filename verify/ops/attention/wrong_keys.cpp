@@ -6,6 +6,7 @@
 
 #include "verify/ops/attention/explanations.hpp"
 #include "verify/ops/weighted_sums.hpp"
+#include "verify/statistics/median.hpp"
 
 namespace attest {
 namespace {
@@ -73,8 +74,7 @@ std::optional<DiagnosisEntry> wrong_range(std::span<const AttentionRow> rows) {
       padding.push_back(std::expm1(-std::log1p(range.change[n])) * std::exp(rows[range.sum[n]].lse));
     }
     if (2 * padding.size() < range.sum.size()) return {};
-    std::ranges::sort(padding);
-    const double count = std::round(padding[padding.size() / 2]);
+    const double count = std::round(median(padding));
     const bool is_padding = count >= 1 && all_near(padding, count);
     cause = is_padding ? std::to_string(static_cast<Index>(count)) +
                              " keys of zeros take weight: the end of the last tile is not masked"

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "verify/ops/attention/device.hpp"
+#include "verify/statistics/median.hpp"
 
 namespace attest {
 namespace {
@@ -101,9 +102,8 @@ std::vector<AttentionDevice> wrong_softmax_devices(std::span<const AttentionRow>
       if (std::isfinite(score)) scores.push_back(score);
     }
     if (scores.empty()) continue;
-    std::ranges::nth_element(scores, scores.begin() + std::ssize(scores) / 2);
     AttentionDevice& device = add("");
-    device.hidden_score = scores[scores.size() / 2], device.hidden_tile = tile;
+    device.hidden_score = median(scores), device.hidden_tile = tile;
     char cause[64];
     std::snprintf(cause, sizeof cause, "masked keys take weight, as with a score of %.3g",
                   device.hidden_score);

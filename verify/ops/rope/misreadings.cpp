@@ -9,6 +9,7 @@
 #include "verify/ops/rope/sample.hpp"
 #include "verify/ops/rope/turns.hpp"
 #include "verify/ops/stages.hpp"
+#include "verify/statistics/median.hpp"
 #include "verify/text.hpp"
 
 namespace attest {
@@ -67,10 +68,7 @@ double base_of_table(const bounds::RopeSource& source, const RopeSpec& spec) {
     if (angle > 0)
       logarithms.push_back(-std::log(angle) * static_cast<double>(spec.pairs()) / static_cast<double>(k));
   }
-  if (logarithms.empty()) return std::nan("");
-  const auto middle = logarithms.begin() + static_cast<std::ptrdiff_t>(logarithms.size() / 2);
-  std::ranges::nth_element(logarithms, middle);
-  return std::exp(*middle);
+  return std::exp(median(logarithms));
 }
 
 }  // namespace
