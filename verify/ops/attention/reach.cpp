@@ -83,6 +83,9 @@ class Reach {
     return mass_ > 0 ? sum_[e] / mass_ : 0;
   }
   double misfit() const {
+    // Beside o, lse is so precise that whatever leads to it would win.
+    if (sum_.empty() && row_.has_lse && row_.lse_sigma > 0)
+      return std::pow((row_.got_lse - row_.lse - std::log(mass_)) / row_.lse_sigma, 2);
     double sum = 0;
     for (std::size_t e = 0; e < sum_.size(); ++e) {
       if (row_.sigma[e] > 0) sum += std::pow((row_.got[e] - answer(e)) / row_.sigma[e], 2);

@@ -52,6 +52,8 @@ class Rows {
     return all;
   }
 
+  bool has_o() const { return o_ != nullptr; }
+
   AttentionRow row(const Place& place) const {
     const AttentionInputs& in = place.sequence->in;
     AttentionRow row{};
@@ -78,6 +80,7 @@ class Rows {
       for (Index d = 0; d < in.qk_width(); ++d) product += row.q(d) * row.k(row.count() - 1, d);
       row.product.push_back(attention_.spec.scale * product);
     }
+    if (!o_) row.o.clear();
     add_dumped(place, row);
     return row;
   }
@@ -121,20 +124,26 @@ class Rows {
   const double not_replayed_;
 };
 
+/// As many as take a fraction of a second.
+std::vector<Place> spread(const std::vector<Place>& places, const AttentionCase& attention) {
+  const Index count = static_cast<Index>(places.size());
+  const Index keys = std::max(Index{1}, attention.sequences.front().in.keys());
+  const Index wanted = std::clamp(most_keys_of_all / keys, Index{8}, most_rows);
+  std::vector<Place> few;
+  for (Index n = 0; n < std::min(wanted, count); ++n)
+    few.push_back(places[count <= wanted ? n : n * (count - 1) / (wanted - 1)]);
+  return few;
+}
+
 }  // namespace
 
 std::vector<AttentionRow> sampled_rows(const AttentionCase& attention, std::span<const Expected> expected,
                                        const std::optional<WeightStore>& store, WhichRows which) {
   const Rows rows(attention, expected, store);
-  const std::vector<Place> places = rows.places(which == WhichRows::wrong);
-  if (places.empty()) return {};
-  const Index count = static_cast<Index>(places.size());
-  const Index keys = std::max(Index{1}, attention.sequences.front().in.keys());
-  const Index wanted = std::clamp(most_keys_of_all / keys, Index{8}, most_rows);
   std::vector<AttentionRow> all;
-  for (Index n = 0; n < std::min(wanted, count); ++n) {
-    AttentionRow row = rows.row(places[count <= wanted ? n : n * (count - 1) / (wanted - 1)]);
-    if (row.count() > 0 && !row.got.empty()) all.push_back(std::move(row));
+  for (const Place& place : spread(rows.places(which == WhichRows::wrong), attention)) {
+    AttentionRow row = rows.row(place);
+    if (row.count() > 0 && (rows.has_o() ? !row.got.empty() : row.has_lse)) all.push_back(std::move(row));
   }
   return all;
 }

@@ -22,7 +22,7 @@ struct AttentionRow {
   std::vector<double> score, p;      // exact; score minus softcap(product) is the bias
   std::vector<double> stored;        // p as the kernel seems to have stored it; p itself if that is not known
   double lse;                        // natural; the sink counts
-  std::vector<double> o;             // exact, but with the weights as stored
+  std::vector<double> o;             // exact, but with the weights as stored; empty without out/o
   std::vector<double> got;           // what the dump has, all finite; empty without out/o
   std::vector<double> sigma;         // predicted standard deviation of its error
   std::optional<DType> replayed_in;  // the type of o, if `stored` is known
@@ -36,7 +36,7 @@ struct AttentionRow {
 };
 
 /// Rows that hold a wrong element of o or lse, or all rows: as many of them, evenly spread, as take a
-/// fraction of a second.
+/// fraction of a second. None without keys, nor where the dump has no finite o, or no finite lse alone.
 enum class WhichRows { wrong, all };
 std::vector<AttentionRow> sampled_rows(const AttentionCase& attention, std::span<const Expected> expected,
                                        const std::optional<WeightStore>& store, WhichRows which);

@@ -294,7 +294,7 @@ std::optional<DiagnosisEntry> wrong_key(std::span<const AttentionRow> rows, doub
 
 std::vector<DiagnosisEntry> wrong_keys(std::span<const AttentionRow> rows) {
   std::vector<DiagnosisEntry> all;
-  if (rows.empty() || rows.front().in->keys() == 0) return all;
+  if (rows.empty() || rows.front().in->keys() == 0 || rows.front().o.empty()) return all;
   std::optional<DiagnosisEntry> key = wrong_key(rows, -1);
   if (auto twice = wrong_key(rows, 1); twice && !(key && key->confidence >= twice->confidence)) key = twice;
   // A vector that is free to be any explains more than a weight that is given.
