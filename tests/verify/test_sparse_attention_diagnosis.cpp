@@ -1,4 +1,6 @@
 // What is said of attention dumps that tell little: lse without o, few rows or columns, rows without keys.
+#include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -20,6 +22,42 @@ Case dump(const Setup& setup, const std::vector<std::string>& outputs = {"o", "l
 
 Case shifted(Case c, double by) {
   for (double& x : c.out.at("lse").values) x = round_to(x + by, DType::float32);
+  return c;
+}
+
+bool is_named(const Case& c, const std::string& start) {
+  return std::ranges::any_of(judged(c).diagnosis,
+                             [&](const DiagnosisEntry& x) { return x.cause.starts_with(start); });
+}
+
+/// The first 25 rows see nothing.
+Case with_empty_rows() {
+  Setup setup;
+  setup.queries = 65, setup.keys = 40, setup.spec.causal = Causal::bottom_right;
+  return dump(setup);
+}
+
+constexpr Index empty_rows = 25;
+
+template <class Value>
+Case with_o_of_empty_rows(Case c, Value value) {
+  const Index width = c.in.at("v").shape[3], keys = c.in.at("v").shape[2];
+  for (Index h = 0; h < 2; ++h) {
+    for (Index i = 0; i < empty_rows; ++i) {
+      for (Index e = 0; e < width; ++e) {
+        double mean = 0;
+        for (Index j = 0; j < keys; ++j)
+          mean += c.in.at("v").values[(h * keys + j) * width + e] / static_cast<double>(keys);
+        c.out.at("o").values[(h * 65 + i) * width + e] = round_to(value(mean, i + e), DType::float16);
+      }
+    }
+  }
+  return c;
+}
+
+Case with_lse_of_empty_rows(Case c, double value) {
+  for (Index h = 0; h < 2; ++h)
+    for (Index i = 0; i < empty_rows; ++i) c.out.at("lse").values[h * 65 + i] = value;
   return c;
 }
 
@@ -47,4 +85,25 @@ TEST_CASE("a wrong lse without o has the names that it has beside o") {
     windowed.spec = right.spec;
     CHECK(first_cause(windowed) == "window_right = 4");
   }
+}
+
+TEST_CASE("rows without keys that are wrong are named with the spec keys that they follow") {
+  const Case right = with_empty_rows();
+  CHECK(judged(right).verdict == Verdict::pass);
+  const std::string keys = "rows that may attend to no key: spec keys empty_row, lse_empty";
+  CHECK(first_cause(with_lse_of_empty_rows(right, -1e30)) == keys);
+  CHECK(first_cause(with_o_of_empty_rows(right, [](double, Index n) { return std::sin(double(n)); })) ==
+        keys);
+  CHECK(first_cause(with_lse_of_empty_rows(right, INFINITY)) ==
+        "+inf in a row that may attend to no key: lse_empty = +inf");
+  const auto mean = [](double x, Index) { return x; };
+  const std::string mean_v = "the mean of V in a row that may attend to no key: empty_row = mean_v";
+  CHECK(first_cause(with_o_of_empty_rows(right, mean)) == mean_v);
+  CHECK(first_cause(with_lse_of_empty_rows(with_o_of_empty_rows(right, mean), -1e30)) == mean_v);
+  const Case nan = with_o_of_empty_rows(right, [](double, Index) { return NAN; });
+  CHECK(first_cause(nan) == "NaN");
+  CHECK(is_named(nan, "NaN in a row that may attend to no key: empty_row = nan"));
+  Case zero = right;
+  zero.spec["empty_row"] = std::string("mean_v");
+  CHECK(is_named(zero, "o = 0 in a row that may attend to no key: empty_row = zero"));
 }

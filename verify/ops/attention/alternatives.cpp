@@ -1,6 +1,7 @@
 // What attention kernels get wrong in either pass, as answers that a failed dump can be held against.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 #include "verify/ops/attention/explanations.hpp"
@@ -231,6 +232,31 @@ std::vector<Decoy> AttentionProblem::alternatives(std::span<const Expected> expe
   }
 
   take(gradient_alternatives(expected));
+
+  bool has_empty_row = false;
+  std::vector<Decoy> other_lse_empty =
+      sampled_lse(attention_.lse_empty < 0 ? "+inf in a row that may attend to no key: lse_empty = +inf"
+                                           : "-inf in a row that may attend to no key: lse_empty = -inf",
+                  [&](double m, double l) {
+                    const bool is_empty = m == -std::numeric_limits<double>::infinity();
+                    has_empty_row |= is_empty;
+                    return is_empty ? -attention_.lse_empty : (m + std::log(l)) * attention_.lse_unit;
+                  });
+  if (has_empty_row) {
+    take(std::move(other_lse_empty));
+    for (const auto& [name, empty_row] :
+         {std::pair{"o = 0 in a row that may attend to no key: empty_row = zero", EmptyRow::zero},
+          std::pair{"NaN in a row that may attend to no key: empty_row = nan", EmptyRow::nan},
+          std::pair{"the mean of V in a row that may attend to no key: empty_row = mean_v",
+                    EmptyRow::mean_v}}) {
+      if (empty_row == right.empty_row) continue;
+      AttentionSpec wrong = right;
+      wrong.empty_row = empty_row;
+      std::vector<Decoy> answers = sampled_answers(name, wrong);
+      std::erase_if(answers, [](const Decoy& x) { return x.output == "lse"; });  // which it says nothing of
+      take(std::move(answers));
+    }
+  }
 
   const bool is_natural = attention_.lse_unit == 1;
   take(sampled_lse(

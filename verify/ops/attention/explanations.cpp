@@ -209,8 +209,10 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
     if ((has_rows || is_lse_alone) && has_wrong_elements(e)) add(misplaced_rows(attention, e));
   }
   std::vector<AttentionRow> rows;
+  bool are_without_keys = false;
   if (o_fails || lse_fails) {
     rows = sampled_rows(attention, expected, store, WhichRows::wrong);
+    are_without_keys = rows.empty() && wrong_rows_have_no_key(attention, expected);
     add(wrong_keys(rows));
     add(keys_of_zeros(attention, rows));
     add(wrong_visibility(attention, rows));
@@ -238,7 +240,10 @@ std::vector<DiagnosisEntry> explain_attention(const AttentionCase& attention,
     add(wrong_gradients(attention, saved, contract, expected));
   }
   std::erase_if(all, [](const DiagnosisEntry& x) { return x.confidence < least_confidence; });
-  if (all.empty()) {
+  if (all.empty() && are_without_keys) {
+    all = {{"rows that may attend to no key: spec keys empty_row, lse_empty", confidence_of_a_place,
+            "no other row has a wrong element of o or lse"}};
+  } else if (all.empty()) {
     all = o_fails || lse_fails ? unknown_noise(rows, o_fails, lse_fails)
                                : unknown_noise_of_gradients(contract, expected);
   }

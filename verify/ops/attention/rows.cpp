@@ -148,4 +148,12 @@ std::vector<AttentionRow> sampled_rows(const AttentionCase& attention, std::span
   return all;
 }
 
+bool wrong_rows_have_no_key(const AttentionCase& attention, std::span<const Expected> expected) {
+  const std::optional<WeightStore> none;
+  const Rows rows(attention, expected, none);
+  const std::vector<Place> wrong = spread(rows.places(true), attention);
+  return !wrong.empty() &&
+         std::ranges::all_of(wrong, [&](const Place& x) { return rows.row(x).count() == 0; });
+}
+
 }  // namespace attest

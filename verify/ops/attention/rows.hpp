@@ -41,4 +41,7 @@ enum class WhichRows { wrong, all };
 std::vector<AttentionRow> sampled_rows(const AttentionCase& attention, std::span<const Expected> expected,
                                        const std::optional<WeightStore>& store, WhichRows which);
 
+/// Of the rows that hold a wrong element of o or lse, none may attend to any key, as far as a sample tells.
+bool wrong_rows_have_no_key(const AttentionCase& attention, std::span<const Expected> expected);
+
 }  // namespace attest
