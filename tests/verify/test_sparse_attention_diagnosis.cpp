@@ -7,6 +7,8 @@
 #include "tests/catch.hpp"
 #include "tests/emulate/honest_attention.hpp"
 #include "tests/emulate/judged.hpp"
+#include "tests/emulate/tensors.hpp"
+#include "verify/diagnosis/diagnose.hpp"
 
 namespace {
 
@@ -25,10 +27,20 @@ Case shifted(Case c, double by) {
   return c;
 }
 
+/// One query a head.
+Setup decode(Index heads, Index keys) {
+  Setup setup;
+  setup.q_heads = setup.kv_heads = heads, setup.queries = 1, setup.keys = keys;
+  return setup;
+}
+
 bool is_named(const Case& c, const std::string& start) {
   return std::ranges::any_of(judged(c).diagnosis,
                              [&](const DiagnosisEntry& x) { return x.cause.starts_with(start); });
 }
+
+const std::string lse_itself =
+    "lse itself, or a number added to all scores of a row: o is right, so that weights are";
 
 /// The first 25 rows see nothing.
 Case with_empty_rows() {
@@ -85,6 +97,26 @@ TEST_CASE("a wrong lse without o has the names that it has beside o") {
     windowed.spec = right.spec;
     CHECK(first_cause(windowed) == "window_right = 4");
   }
+}
+
+TEST_CASE("the lse of one row is not taken for that of a merge or of another scale") {
+  const Case one = shifted(dump(decode(1, 64)), -0.4);
+  CHECK(first_cause(one) == lse_itself);
+  CHECK(first_cause(shifted(dump(decode(3, 64)), -0.4)) == lse_itself);
+  CHECK(first_cause(shifted(dump(decode(2, 1)), 0.3)) == lse_itself);
+  Case alone = one;
+  alone.out.erase("o");
+  CHECK(judged(alone).diagnosis.front().confidence <= confidence_of_a_place);
+}
+
+TEST_CASE("noise on an o of one column is no stale row of K") {
+  Setup setup;
+  setup.queries = 12, setup.keys = 8, setup.v_width = 1;
+  Case c = dump(setup);
+  test::Random random(2);
+  for (double& x : c.out.at("o").values) x = round_to(x + 0.05 * normal(random), DType::float16);
+  CHECK(judged(c).verdict == Verdict::fail);
+  CHECK_FALSE(is_named(c, "the row of K"));
 }
 
 TEST_CASE("rows without keys that are wrong are named with the spec keys that they follow") {

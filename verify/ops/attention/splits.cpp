@@ -20,6 +20,9 @@ constexpr double least_explained = 0.7;           // of what rounds
 constexpr double least_explained_exactly = 0.95;  // of other weights: many ways to split are tried
 constexpr double most_left = 4;                   // mean square of errors, in units of what is predicted
 
+/// With fewer, one of many ways to split gives the right lse any error by chance.
+constexpr Index least_rows_of_lse = 4;
+
 /// What a worker's result is weighted with: e^lse, if it is right. By a maximum m and a row sum l: l e^m.
 enum class Weight {
   natural,
@@ -53,6 +56,10 @@ struct Merge {
 /// Other weights are nearly as well explained by any others that change them as much.
 double least_share(const Merge& merge) {
   return merge.o || merge.lse ? least_explained : least_explained_exactly;
+}
+bool alters_lse_alone(const Merge& merge) {
+  return merge.lse_of_all == MergedLse::largest || merge.lse_of_all == MergedLse::of_largest_maximum ||
+         merge.lse_of_all == MergedLse::of_first_maximum;
 }
 constexpr Index overlaps[] = {0, 1, -1};
 
@@ -277,6 +284,7 @@ std::vector<DiagnosisEntry> wrong_merge(std::span<const AttentionRow> rows, cons
       merges(contract.softmax_dtype, contract.split_dtype.value_or(contract.softmax_dtype));
   Index keys = 0;
   for (const AttentionRow& row : rows) keys = std::max(keys, row.in->keys());
+  const bool has_enough_lse = std::ranges::count_if(rows, &AttentionRow::has_lse) >= least_rows_of_lse;
   for (const Split& split : splits(keys)) {
     std::vector<Fit> of_o(faults.size()), of_lse(faults.size());
     for (const AttentionRow& row : rows) {
@@ -296,6 +304,7 @@ std::vector<DiagnosisEntry> wrong_merge(std::span<const AttentionRow> rows, cons
       return fit.denies() || (fit.exact > most_left * count && fit.explained() < least_explained);
     };
     for (std::size_t n = 0; n < faults.size(); ++n) {
+      if (!has_enough_lse && alters_lse_alone(faults[n])) continue;
       const bool lse_fits = !leaves(of_lse[n], static_cast<double>(rows.size()));
       // Other weights show in o. The lse of their sum may be written in more ways than are known.
       const bool is_weighted_wrongly = faults[n].weight != Weight::natural && !of_o[n].denies();

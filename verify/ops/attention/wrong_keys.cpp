@@ -162,7 +162,8 @@ std::optional<DiagnosisEntry> wrong_key_row(std::span<const AttentionRow> rows) 
     ++used;
     for (Index c = 0; c < row.count(); ++c) explained[row.key[c]] += score_change(row, c).explained;
   }
-  if (used < 4) return {};
+  // One number is fitted to a row: in few columns it always fits.
+  if (used < 4 || in.v_width() < 4) return {};
   const Index best = std::ranges::max_element(explained) - explained.begin();
   const double share = explained[best] / used;
   if (share < least_explained) return {};

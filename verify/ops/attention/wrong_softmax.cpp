@@ -142,11 +142,13 @@ std::vector<DiagnosisEntry> wrong_scale(std::span<const AttentionRow> rows) {
     }
   }
   const double off = best - 1;
-  if (std::abs(off) < least_scale_error) return {};
+  if (std::abs(off) < least_scale_error || !(best > 0)) return {};  // of the other sign, it has a name
+  const Fits both = fits_of_scale(rows, best);
+  if (!both.o.tells() && std::ranges::count_if(rows, &AttentionRow::has_lse) < least_rows_of_lse) return {};
   char cause[48];
   std::snprintf(cause, sizeof cause, "a scale %.3g %% too %s", 100 * std::abs(off),
                 off > 0 ? "large" : "small");
-  return fitted_fault(fits_of_scale(rows, best), cause);
+  return fitted_fault(both, cause);
 }
 
 std::vector<DiagnosisEntry> wrong_lse(std::span<const AttentionRow> rows) {
