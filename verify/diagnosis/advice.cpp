@@ -18,7 +18,8 @@ void drop_impossible_advice(const Case& c, std::span<Decoy> answers) {
   constexpr std::string_view key = ": contract key compute_dtype";
   for (const DType narrow : {DType::float16, DType::bfloat16}) {
     bool is_possible = true;
-    for (const char* name : {"x", "dy", "residual"})
+    // The cosines and sines of rope need not be held.
+    for (const char* name : {"x", "dy", "residual", "weight", "bias"})
       if (const Tensor* input = c.input(name); input && input->dtype)
         is_possible &= holds(format_of(narrow), format_of(*input->dtype));
     if (is_possible) continue;
