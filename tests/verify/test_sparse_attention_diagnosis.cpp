@@ -139,3 +139,26 @@ TEST_CASE("rows without keys that are wrong are named with the spec keys that th
   zero.spec["empty_row"] = std::string("mean_v");
   CHECK(is_named(zero, "o = 0 in a row that may attend to no key: empty_row = zero"));
 }
+
+TEST_CASE("an answer that lse refutes does not stand before one that explains both outputs") {
+  Setup setup;
+  setup.has_sink = true;
+  setup.queries = setup.keys = 24, setup.width = setup.v_width = 16;
+  setup.spec.scale = 0.25;
+  const Case inputs = inputs_of(setup, setup.element);
+  const auto with_sinks_off = [&](double by) {
+    Case c = inputs, other = inputs;
+    c.in.erase("do");
+    for (double& x : other.in.at("sink").values) x += by;
+    const Results results =
+        run(honest_kernels(setup.element)[0].kernel, setup.spec, views_of(other), {}, setup.element);
+    store(c, results, {"o", "lse"}, setup.element, setup.element);
+    return c;
+  };
+  const std::string twice = "in/sink counted once in each of 2 splits";
+  CHECK(first_cause(with_sinks_off(std::log(2.0))) == twice);
+  CHECK_THAT(first_cause(with_sinks_off(0.7)), StartsWith("other sinks: "));
+  const CaseFindings refuted = judged(shifted(with_sinks_off(std::log(2.0)), 0.01));
+  CHECK(refuted.diagnosis.front().cause == twice);
+  CHECK(refuted.diagnosis.front().confidence == 0.85);
+}

@@ -23,6 +23,9 @@ constexpr std::size_t most_entries = 3;
 /// Of an answer that makes right elements wrong, nobody knows where.
 constexpr double most_if_denied = 0.9;
 
+/// Of an answer that explains nothing of a wrong forward output that it speaks of.
+constexpr double most_if_refuted = 0.85;
+
 /// Fewer elements than this have the value of a wrong answer by chance.
 constexpr Index least_votes = 3;
 
@@ -46,6 +49,7 @@ struct Votes {
   std::map<std::string, Count> of;
   Index needed = 1;  // explained elements, to count at all
   bool is_of_whole_call = false;
+  bool is_computed = false;  // not a number that fills one output or more
 
   double denied_share() const {
     Count all;
@@ -54,6 +58,12 @@ struct Votes {
   }
   bool explains_every_output() const {
     return std::ranges::all_of(of, [](const auto& x) { return explains(x.second); });
+  }
+  /// The elements of another output, were they many more, would outvote these.
+  bool is_refuted_by_an_output() const {
+    return is_computed && std::ranges::any_of(of, [this](const auto& x) {
+             return !is_gradient(x.first) && x.second.wrong >= needed && x.second.explained == 0;
+           });
   }
   Count of_explained_outputs() const {
     Count all;
@@ -180,6 +190,7 @@ void vote(Votes& votes, const Expected& expected, Index at, double answer) {
 void votes_of(const Decoy& answer, const Expected& expected, Votes& votes) {
   votes.needed = std::min(least_votes, static_cast<Index>(expected.value.size()));
   votes.is_of_whole_call = answer.is_of_whole_call;
+  votes.is_computed = true;
   // As it would have been stored: an error may be less than its rounding.
   for (std::size_t n = 0; n < answer.at.size(); ++n)
     vote(votes, expected, answer.at[n], round_to(answer.value[n], expected.dtype));
@@ -352,6 +363,7 @@ std::vector<DiagnosisEntry> diagnose(std::span<const Expected> expected, std::sp
   });
   for (const auto* x : likely) {
     DiagnosisEntry& entry = all.emplace_back(entry_of(x->first, x->second));
+    if (x->second.is_refuted_by_an_output()) entry.confidence = std::min(entry.confidence, most_if_refuted);
     const Votes::Count sum = x->second.of_explained_outputs();
     if (x->second.is_of_whole_call || !axes_of || !is_held_against(sum.denied, sum.explained)) continue;
     if (const std::string place = place_of(x->first, expected, answers, axes_of); !place.empty()) {

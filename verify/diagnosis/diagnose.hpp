@@ -29,10 +29,11 @@ using AxesOf = std::function<std::vector<Axis>(const std::string& output)>;
 /// less than 70 % of them is left out, or 90 % where hardly an error is well beyond its bound. An answer of
 /// the whole call is held against right elements, too, and comes to nothing if another output of the forward
 /// pass is right that should not be; of any other one that makes right elements wrong, the place is named
-/// where it holds, if axes_of says what the axes of an output are, or its confidence is at most 0.9. Among
-/// them, the causes that the op fitted to the errors, an answer without which errors within their bounds
-/// would not spread too far, and narrower formats that outputs were stored in; then, stores that seem to cut
-/// off instead of rounding.
+/// where it holds, if axes_of says what the axes of an output are, or its confidence is at most 0.9. One that
+/// explains no wrong element of a forward output of which it says something has at most 0.85. Among them, the
+/// causes that the op fitted to the errors, an answer without which errors within their bounds would not
+/// spread too far, and narrower formats that outputs were stored in; then, stores that seem to cut off
+/// instead of rounding.
 std::vector<DiagnosisEntry> diagnose(std::span<const Expected> expected, std::span<const Decoy> answers,
                                      const std::vector<DiagnosisEntry>& fitted,
                                      const AxesOf& axes_of = nullptr);
