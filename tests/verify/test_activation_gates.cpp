@@ -96,8 +96,8 @@ TEST_CASE(
   Case c = dump(
       "silu", "", DType::float32, [&](double x) { return x * gate(x); },
       [](double x) { return sigmoid(x) * (1 + x * (1 - sigmoid(x))); }, 12);
-  CHECK_THAT(first_cause(c), Catch::StartsWith("the sigmoid is off by up to ") &&
-                                 Catch::EndsWith(" however small it is: contract key gate_error"));
+  CHECK_THAT(first_cause(c), Catch::Matchers::StartsWith("the sigmoid is off by up to ") &&
+                                 Catch::Matchers::EndsWith(" however small it is: contract key gate_error"));
   c.contract["gate_error"] = 0x1p-24;
   CHECK(judged(c).verdict == Verdict::pass);
 }

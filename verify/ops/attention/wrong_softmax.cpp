@@ -142,7 +142,8 @@ std::vector<DiagnosisEntry> wrong_scale(std::span<const AttentionRow> rows) {
     }
   }
   const double off = best - 1;
-  if (std::abs(off) < least_scale_error || !(best > 0)) return {};  // of the other sign, it has a name
+  constexpr double least_factor = -0.004;  // 0, as it is fitted; of the other sign, a scale has a name
+  if (std::abs(off) < least_scale_error || !(best > least_factor)) return {};
   const Fits both = fits_of_scale(rows, best);
   if (!both.o.tells() && std::ranges::count_if(rows, &AttentionRow::has_lse) < least_rows_of_lse) return {};
   char cause[48];
