@@ -128,7 +128,7 @@ const Fault faults[] = {
          [](Case& read) {
            for (double& x : read.in.at("mask").values) x = 1 - x;
          },
-     .named = {"mask inverted", "in/mask the other way", "in/mask read as"}},
+     .named = {"mask inverted", "in/mask the other way"}},
     {.name = "mask of the row before",
      .source = "a stride of the mask off by one row",
      .needs = mask,
@@ -171,7 +171,7 @@ const Fault faults[] = {
          [](Results& r, const Setup&) {
            for (double& x : r.lse) x = std::isinf(x) ? -x : x;
          },
-     .named = {"infinity", "lse of empty rows", "lse of the other sign"}},
+     .named = {"infinity", "lse of empty rows", "lse of the other sign", "lse_empty = +inf"}},
     {.name = "heads modulo",
      .source = "onnx #7274, jax-js #180",
      .needs = groups,

@@ -382,7 +382,8 @@ TEST_CASE("keys of the spec are checked, with what is accepted") {
              Mentions("spec attribute scale is nan; a finite number is expected"));
   CHECK_THAT(with("window_left", std::int64_t{-2}),
              Mentions("window_left is -2; -1 (all keys) or more is expected"));
-  CHECK_THAT(with("window_right", 1.5), Mentions("window_right is 1.5; a whole number of no more than 2^53 is expected"));
+  CHECK_THAT(with("window_right", 1.5),
+             Mentions("window_right is 1.5; a whole number of no more than 2^53 is expected"));
   CHECK_THAT(with("softcap", -1.0), Mentions("softcap is -1; 0 (off) or more is expected"));
   CHECK_THAT(with("alibi", "position"), Mentions("in/alibi_slopes is missing; alibi = position"));
   CHECK_THAT(with("layout", "bdhs"), Mentions("accepted: bhsd, bshd, sbhd, bsm, sbm, thd"));

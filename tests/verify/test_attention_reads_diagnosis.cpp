@@ -216,7 +216,6 @@ TEST_CASE("a mask that is added to the scores as numbers is named") {
       const Tensor mask = c.in.extract("mask").mapped();
       c.in["bias"] = {"float32", DType::float32, mask.shape, mask.values};
     };
-    CHECK(first_cause(read_as(declared(element), as_bias, with_mask)) ==
-          "in/mask read as a bias of 1 and 0");
+    CHECK(first_cause(read_as(declared(element), as_bias, with_mask)) == "in/mask read as a bias of 1 and 0");
   }
 }

@@ -109,5 +109,5 @@ TEST_CASE("a table has no errors of sines and cosines to declare") {
   c.contract["sincos_error"] = sincos_error;
   CHECK_THROWS_WITH(judged(c),
                     attest::test::Mentions("contract attribute sincos_error is about cosines and sines that "
-                                    "the kernel computes, but in/cos is given"));
+                                           "the kernel computes, but in/cos is given"));
 }

@@ -328,5 +328,6 @@ TEST_CASE("numbers in messages have all their digits") {
   Case c = plain_case();
   c.spec["scaling"] = std::string("linear");
   c.spec["factor"] = 0.99999999;
-  CHECK_THAT(message_of(c), attest::test::Mentions("factor is 0.99999999; a number of at least 1 is expected"));
+  CHECK_THAT(message_of(c),
+             attest::test::Mentions("factor is 0.99999999; a number of at least 1 is expected"));
 }

@@ -76,7 +76,8 @@ TEST_CASE("such a k has a name where the contract lacks it") {
   const Setup setup = setup_of(DType::float16);
   Kernel kernel = honest_kernels(setup.element).front().kernel;
   kernel.mistakes.scaled_k = setup.element;
-  CHECK_THAT(first_cause(dump_of(setup, kernel, true)), attest::test::Mentions("contract key backward_k_factor"));
+  CHECK_THAT(first_cause(dump_of(setup, kernel, true)),
+             attest::test::Mentions("contract key backward_k_factor"));
 }
 
 TEST_CASE("wrong kernels with scaled operands are diagnosed, whatever the lengths of their keys") {
