@@ -39,6 +39,11 @@ SumError sum_of_operands(const Accumulator& accumulator, Index n, Index span) {
 
 }  // namespace
 
+bool vanishes(double score, double error, double reference, double reference_error, double u) {
+  const double rounding = error + reference_error + 4 * u * (std::abs(score) + std::abs(reference));
+  return reference - score - rounding > least_vanishing;
+}
+
 // Equations (3) to (5c).
 SumError sum_error(const Accumulator& accumulator, Index n, Index span) {
   SumError sum = sum_of_operands(accumulator, n, span);

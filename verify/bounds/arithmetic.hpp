@@ -29,6 +29,12 @@ inline bool is_power_of_two(double x) {
   return std::abs(std::frexp(x, &exponent)) == 0.5;
 }
 
+/// e^-750 is 0 in every format, and so is the weight of a score that is certainly less by as much than the
+/// largest of its row, or its lse: one that a mask has lowered by 1e9, say. Whatever its error, it counts for
+/// nothing; kernels that keep their exponentials above 0 make it a number that flush covers.
+inline constexpr double least_vanishing = 750;
+bool vanishes(double score, double error, double reference, double reference_error, double u);
+
 /// What adding up n products may cost. Equations (3) and (4).
 struct SumError {
   double worst;      // kappa: |computed - exact| <= kappa sum |a||b|

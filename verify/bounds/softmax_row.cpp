@@ -5,8 +5,6 @@
 #include <cmath>
 #include <limits>
 
-#include "verify/bounds/weights.hpp"
-
 namespace attest::bounds {
 namespace {
 

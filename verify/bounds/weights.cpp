@@ -24,11 +24,6 @@ double largest_of(const double* x, Index n) {
 
 }  // namespace
 
-bool vanishes(double score, double error, double reference, double reference_error, double u) {
-  const double rounding = error + reference_error + 4 * u * (std::abs(score) + std::abs(reference));
-  return reference - score - rounding > least_vanishing;
-}
-
 bool Weights::compute(const AttentionSpec& spec, const AttentionInputs& in, const Head& head,
                       const Arithmetic& arithmetic, Index h, const HeadErrors* errors) {
   scores.bound(spec, in, head, arithmetic, errors);

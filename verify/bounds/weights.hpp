@@ -9,12 +9,6 @@
 
 namespace attest::bounds {
 
-/// e^-750 is 0 in every format, and so is the weight of a score that is certainly less by as much than the
-/// largest of its row, or its lse: one that a mask has lowered by 1e9, say. Whatever its error, it counts for
-/// nothing; kernels that keep their exponentials above 0 make it a number that flush covers.
-inline constexpr double least_vanishing = 750;
-bool vanishes(double score, double error, double reference, double reference_error, double u);
-
 /// Arrays have one entry per key that the row attends to. docs/bounds.md, "Attention, forward".
 struct Weights {
   ScoreRow scores;
